@@ -1,0 +1,69 @@
+"""Checksums of everything under `data/`, in the format of `sha256sum --check`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from hybridbench import paths
+from hybridbench.errors import DataError
+
+SUMS = "SHA256SUMS"
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes, hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def write_checksums(folder: Path | None = None) -> Path:
+    """(Re)write `SHA256SUMS` over all files below `folder` (default `data/`), in path order."""
+    folder = folder or paths.data_dir()
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != SUMS)
+    text = "".join(f"{sha256(f)}  {f.relative_to(folder).as_posix()}\n" for f in files)
+    target = folder / SUMS
+    target.write_text(text)
+    return target
+
+
+def read_checksums(folder: Path | None = None) -> dict[str, str]:
+    """Path below `folder` (default `data/`) → SHA-256.
+
+    Raises:
+        DataError: there is no list.
+    """
+    target = (folder or paths.data_dir()) / SUMS
+    if not target.is_file():
+        raise DataError(f"{paths.relative(target)} is missing: take it from git ('git checkout -- data').")
+    pairs = (line.split("  ", 1) for line in target.read_text().splitlines() if line)
+    return {name: digest for digest, name in pairs}
+
+
+def verify(file: Path, folder: Path | None = None) -> None:
+    """Check one file against the list of `folder` (default `data/`).
+
+    Raises:
+        DataError: the file is not on the list, is not there, or has another checksum.
+    """
+    folder = folder or paths.data_dir()
+    name = file.relative_to(folder).as_posix()
+    expected = read_checksums(folder).get(name)
+    if expected is None:
+        raise DataError(f"{paths.relative(file)} is not listed in {SUMS}: it did not come with the suite.")
+    if not file.is_file():
+        raise DataError(f"{paths.relative(file)} is missing: take it from git ('git checkout -- data').")
+    found = sha256(file)
+    if found != expected:
+        raise DataError(
+            f"{paths.relative(file)} is damaged: its SHA-256 starts with {found[:12]}, {SUMS} says {expected[:12]}. "
+            "Take it from git again ('git checkout -- data')."
+        )
+
+
+def verify_all(folder: Path | None = None) -> int:
+    """Check every listed file of `folder` (default `data/`); returns how many there are."""
+    folder = folder or paths.data_dir()
+    names = read_checksums(folder)
+    for name in names:
+        verify(folder / name, folder)
+    return len(names)

@@ -1,0 +1,99 @@
+"""Every column that a record may have: its unit and what it means.
+
+`docs/records.md` is made from this table, and a record with another column is refused when it is written.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """The unit of a column ("1" for counts and pure numbers, "-" for text) and its meaning."""
+
+    unit: str
+    meaning: str
+
+
+COLUMNS: dict[str, Column] = {
+    # naming
+    "record": Column("-", "name of the record: hash of its configuration"),
+    "study": Column("-", "table that the row belongs to: circuits, gradients, timing, training or energy"),
+    "revision": Column("1", "raised when the code changes what a record of this configuration means"),
+    # configuration
+    "cell": Column("-", "name of a timing cell: which arms are compared"),
+    "task": Column("-", "data set or energy problem"),
+    "model": Column("-", "hybrid, separable (the twin without entanglement) or classical (parameter-matched)"),
+    "embedding": Column("-", "how features become a quantum state"),
+    "ansatz": Column("-", "trainable part of the circuit"),
+    "n_qubits": Column("1", "wires of the circuit"),
+    "n_layers": Column("1", "repetitions of the ansatz"),
+    "backend": Column("-", "PennyLane device that simulates the circuit"),
+    "diff_method": Column("-", "how gradients are taken: backprop, adjoint or parameter-shift"),
+    "optimizer": Column("-", "name in hybridbench.training.optimizers"),
+    "learning_rate": Column("1", "step size given to the optimizer"),
+    "batch_size": Column("1", "samples per step"),
+    "epochs": Column("1", "passes over the training part"),
+    "steps": Column("1", "optimizer steps of the whole run"),
+    "max_samples": Column("1", "most samples of the task that are used; 0 for all"),
+    "seed": Column("1", "decides split, order and initialisation"),
+    "precision": Column("-", "floating-point type of the model: float32 or float64"),
+    "threads": Column("1", "threads that the timed process may use"),
+    "samples": Column("1", "timed repetitions of each arm"),
+    "warmup": Column("1", "untimed repetitions of each arm after its first call"),
+    "arms": Column("-", "the compared arms, JSON: name, factory and its arguments"),
+    "n_pairs": Column("1", "random pairs of parameter sets behind an expressibility"),
+    "n_points": Column("1", "random parameter points behind an average"),
+    # timing results
+    "arm": Column("-", "which of the compared ways of working"),
+    "part": Column("-", "'step' for the whole, else the part of a step"),
+    "sample": Column("1", "index of the timed repetition; arms of one sample ran next to each other"),
+    "seconds": Column("s", "wall time: one timed repetition, or the training time up to this row"),
+    "first_call_seconds": Column("s", "wall time of the arm's first call: building, tracing, compiling"),
+    # training results
+    "step": Column("1", "optimizer steps taken before this row"),
+    "epoch": Column("1", "epochs finished before this row; 0 is the untrained model"),
+    "train_loss": Column("1", "loss on the training part"),
+    "val_loss": Column("1", "loss on the validation part"),
+    "test_loss": Column("1", "loss on the test part"),
+    "train_score": Column("1", "accuracy (classification) or R squared (regression) on the training part"),
+    "val_score": Column("1", "the same on the validation part"),
+    "test_score": Column("1", "the same on the test part"),
+    "n_parameters": Column("1", "trainable parameters of the whole model, or of the circuit"),
+    "energy": Column("1", "mean of the measured observable over the batch; the optimum is 1"),
+    # circuit results
+    "circuit": Column("-", "name of the examined circuit"),
+    "depth": Column("1", "longest path of gates through the circuit"),
+    "n_two_qubit_gates": Column("1", "entangling gates"),
+    "expressibility": Column("nat", "Kullback-Leibler divergence of fidelities from Haar's; lower is more expressive"),
+    "entangling_capability": Column("1", "mean Meyer-Wallach measure over random parameters, 0 to 1"),
+    "n_live": Column("1", "parameters whose gradient is ever non-zero"),
+    "live_share": Column("1", "n_live over all circuit parameters"),
+    "max_abs_difference": Column("1", "largest absolute difference between two ways of computing the same thing"),
+    "method": Column("-", "backend and differentiation method compared against default.qubit with backprop"),
+    "quantity": Column("-", "what is compared: value, gradient_weights, gradient_inputs, energy_vs_cos, trajectory"),
+    # provenance
+    "machine": Column("-", "id of the machine, from the columns below"),
+    "cpu": Column("-", "processor model"),
+    "cores": Column("1", "logical cores that the process could use"),
+    "memory_gib": Column("GiB", "physical memory"),
+    "gpus": Column("-", "NVIDIA GPUs seen by the driver; empty for none"),
+    "driver": Column("-", "NVIDIA driver version; empty for none"),
+    "system": Column("-", "operating system, kernel, architecture"),
+    "python": Column("-", "version"),
+    "pennylane": Column("-", "version"),
+    "pennylane_lightning": Column("-", "version"),
+    "tensorflow": Column("-", "version"),
+    "tf_keras": Column("-", "version"),
+    "numpy": Column("-", "version"),
+    "scipy": Column("-", "version"),
+    "commit": Column("-", "commit of the suite; '+changes' where the package differed from it"),
+    "proof": Column("-", "JSON of what NVML saw while a GPU row was taken; empty for CPU rows"),
+    "created_utc": Column("-", "when the record was written, ISO 8601"),
+}
+
+
+def as_markdown() -> str:
+    """The table as Markdown, for `docs/records.md`."""
+    rows = "\n".join(f"| `{name}` | {column.unit} | {column.meaning} |" for name, column in COLUMNS.items())
+    return f"| column | unit | meaning |\n|---|---|---|\n{rows}\n"

@@ -1,0 +1,186 @@
+"""Records: what a configuration gave, written once and whole, as plain Parquet tables.
+
+A record is named by the hash of the frozen dataclass that decides its result. `build/records/<study>/<hash>.parquet` holds
+one record; `data/records/<study>/<machine>.parquet` holds the shipped ones, one table per study and machine. Either folder
+is read by one call: `pandas.read_parquet("data/records/training")`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hybridbench import paths
+from hybridbench.errors import ConfigurationError, DataError
+from hybridbench.measurement.checksums import verify, write_checksums
+from hybridbench.measurement.columns import COLUMNS
+from hybridbench.measurement.machine import provenance
+
+
+def _plain(value: Any) -> Any:
+    """Scalars as they are, everything else as JSON with sorted keys, so that every column is a plain type."""
+    if isinstance(value, str | int | float | bool):
+        return value
+    if dataclasses.is_dataclass(value):
+        value = dataclasses.asdict(value)
+    return json.dumps(value, sort_keys=True, default=dataclasses.asdict)
+
+
+def config_columns(config: Any) -> dict[str, Any]:
+    """The configuration as columns of plain values."""
+    if not dataclasses.is_dataclass(config):
+        raise ConfigurationError(f"A record is named by a frozen dataclass, not by {type(config).__name__}.")
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def config_hash(config: Any) -> str:
+    """Sixteen hexadecimal digits that name the record of `config`: equal configurations, equal names."""
+    text = json.dumps([type(config).__name__, config_columns(config)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class RecordStore:
+    """The records of one study in one folder.
+
+    Args:
+        study: the table's name ("training", "timing" …), also the folder's.
+        folder: where; `build/records/<study>` unless told otherwise.
+    """
+
+    def __init__(self, study: str, folder: Path | None = None) -> None:
+        self.study = study
+        self.folder = folder or paths.build_dir() / "records" / study
+
+    def path(self, config: Any) -> Path:
+        """The file that holds, or will hold, the record of `config`."""
+        return self.folder / f"{config_hash(config)}.parquet"
+
+    def has(self, config: Any) -> bool:
+        """Whether the record of `config` is there."""
+        return self.path(config).is_file()
+
+    def missing(self, configs: Iterable[Any]) -> list[Any]:
+        """The configurations without a record, in order: what a run that was cut off still has to do."""
+        return [config for config in configs if not self.has(config)]
+
+    def write(self, config: Any, rows: Sequence[Mapping[str, Any]], proof: Mapping[str, Any] | None = None) -> Path:
+        """Write the record of `config`: its rows, the configuration, the machine, the versions and the proof.
+
+        The file appears whole or not at all (temporary file, then a hard link that fails where one exists).
+
+        Raises:
+            DataError: the record exists; records are never overwritten.
+            ConfigurationError: there are no rows, or a column is not documented in `columns.py`.
+        """
+        if not rows:
+            raise ConfigurationError(f"The record of {config!r} has no rows; nothing was written.")
+        shared = {"record": config_hash(config), "study": self.study, **config_columns(config)}
+        last = {**provenance(), "proof": json.dumps(proof, sort_keys=True) if proof else ""}
+        last["created_utc"] = datetime.now(UTC).isoformat(timespec="seconds")
+        table = pd.DataFrame([{**shared, **row, **last} for row in rows])
+        unknown = [name for name in table.columns if name not in COLUMNS]
+        if unknown:
+            raise ConfigurationError(
+                f"Column {unknown[0]!r} has no description: add it with its unit to hybridbench/measurement/columns.py."
+            )
+        target = self.path(config)
+        _write_parquet(table, target)
+        return target
+
+    def read(self, configs: Iterable[Any] | None = None) -> pd.DataFrame:
+        """All records of the folder as one table, or those of `configs` only, sorted by record and row.
+
+        Raises:
+            DataError: there are none, one of `configs` is missing, or a file is damaged.
+        """
+        if configs is None:
+            files = sorted(self.folder.glob("*.parquet"))
+        else:
+            configs = list(configs)
+            if gone := self.missing(configs):
+                raise DataError(f"{len(gone)} of {len(configs)} {self.study} records are missing, the first is {gone[0]!r}.")
+            files = [self.path(config) for config in configs]
+        if not files:
+            raise DataError(
+                f"No {self.study} records in {paths.relative(self.folder)}: run the notebook that makes them first "
+                "('hybridbench run', or 'make reproduce')."
+            )
+        return pd.concat([_read_parquet(file) for file in files], ignore_index=True)
+
+
+def _write_parquet(table: pd.DataFrame, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
+    os.close(handle)
+    try:
+        pq.write_table(
+            pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd", write_page_checksum=True
+        )
+        os.chmod(temporary, 0o644)
+        os.link(temporary, target)
+    except FileExistsError as error:
+        raise DataError(
+            f"Record {paths.relative(target)} exists and is never overwritten; delete it to measure again."
+        ) from error
+    finally:
+        os.unlink(temporary)
+
+
+def _read_parquet(file: Path) -> pd.DataFrame:
+    try:
+        return pq.read_table(file, page_checksum_verification=True).to_pandas()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"Record {paths.relative(file)} is damaged ({error}); delete it and run again.") from error
+
+
+def shipped_studies() -> list[str]:
+    """Names of the studies with shipped records."""
+    return sorted(p.name for p in (paths.data_dir() / "records").iterdir() if p.is_dir())
+
+
+def read_records(study: str, source: str = "shipped") -> pd.DataFrame:
+    """The records of one study: "shipped" (`data/records/`, checksums verified) or "build" (this machine's own).
+
+    Raises:
+        DataError: there are none, or a file's checksum is not the one in `data/SHA256SUMS`.
+        ConfigurationError: another source.
+    """
+    if source == "build":
+        return RecordStore(study).read()
+    if source != "shipped":
+        raise ConfigurationError(f"Unknown source {source!r}: 'shipped' or 'build'.")
+    files = sorted((paths.data_dir() / "records" / study).glob("*.parquet"))
+    if not files:
+        raise DataError(f"No shipped records of study {study!r} in data/records; there are {shipped_studies()}.")
+    for file in files:
+        verify(file)
+    return pd.concat([_read_parquet(file) for file in files], ignore_index=True)
+
+
+def ship(studies: Sequence[str]) -> list[Path]:
+    """Replace this machine's shipped tables by its own records in `build/records` and renew the checksums.
+
+    A study's rows are taken whole: what `build/records/<study>` holds is what is shipped, nothing else. Studies without
+    own records keep the shipped table. Returns the tables written.
+    """
+    written = []
+    for study in studies:
+        table = RecordStore(study).read()
+        for machine, rows in table.groupby("machine", sort=True):
+            target = paths.data_dir() / "records" / study / f"{machine}.parquet"
+            target.unlink(missing_ok=True)
+            _write_parquet(rows.sort_values(["record"], kind="stable").reset_index(drop=True), target)
+            written.append(target)
+    write_checksums()
+    return written

@@ -1,0 +1,36 @@
+"""Where things lie. Notebooks run from several working directories, so no path depends on one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hybridbench.errors import DataError
+
+
+def root() -> Path:
+    """The checkout that this package was installed from (editable install)."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / "pyproject.toml").is_file():
+        raise DataError(
+            f"No hybridbench checkout around {here}: the suite's data and notebooks are not part of the wheel. "
+            "Install it from a clone with 'make setup' (or 'pip install -e .')."
+        )
+    return here
+
+
+def data_dir() -> Path:
+    """Shipped data and records: what the paper rests on."""
+    return root() / "data"
+
+
+def build_dir() -> Path:
+    """What a run makes: `build/` of the checkout, or the folder named by HYBRIDBENCH_BUILD."""
+    given = os.environ.get("HYBRIDBENCH_BUILD")
+    return Path(given).resolve() if given else root() / "build"
+
+
+def relative(path: Path) -> str:
+    """`path` relative to the checkout where it lies inside, for outputs that are committed."""
+    path = Path(path).resolve()
+    return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
