@@ -6,13 +6,24 @@ TF_USE_LEGACY_KERAS=1 was set before TensorFlow was first imported.
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
+from types import ModuleType
 
 from hybridbench.errors import StackError
 
 PENNYLANE = "0.41.1"
+
+
+def _is_no_cast_notice(record: logging.LogRecord) -> bool:
+    return "You are casting an input of type complex" not in record.getMessage()
 
 
 def prepare_stack() -> None:
@@ -34,5 +45,53 @@ def prepare_stack() -> None:
                 "first, or set TF_USE_LEGACY_KERAS=1 in the environment."
             )
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    # TensorFlow's start-up notices would land in every notebook; its errors still show.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # The pin is deliberate, so PennyLane need not say on every layer that its next version has none.
+    warnings.filterwarnings("ignore", message="The 'KerasLayer' class is deprecated")
+    # Backprop on default.qubit casts real angles to complex, and therefore their gradients back, for every gate of every
+    # step, in float64 models too; the imaginary part that is dropped belongs to a derivative that does not exist.
+    logging.getLogger("tensorflow").addFilter(_is_no_cast_notice)
+    # Warnings and errors still show. oneDNN's kernels reorder sums, so that equal seeds would not give equal results.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
+# What TensorFlow 2.21 writes to standard error on every machine without CUDA, before its log level is in force.
+_START_NOTICES = re.compile(
+    r"before absl::InitializeLog\(\)|Could not find cuda drivers|failed call to cuInit|TF-TRT Warning|"
+    r"oneDNN custom operations|optimized to use available CPU instructions|To enable the following instructions|"
+    r"hostname: |retrieving CUDA diagnostic information|libcuda reported version|kernel version seems to match|"
+    r"kernel driver does not appear to be running|verbose logging is disabled|no CUDA-capable device is detected|"
+    r"possibly insufficient driver version"
+)
+
+
+@contextmanager
+def _without_start_notices() -> Iterator[None]:
+    """Hold back what C++ code writes to standard error, and pass on all but the known start-up notices."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            held.seek(0)
+            for line in held.read().decode(errors="replace").splitlines():
+                if line.strip() and not _START_NOTICES.search(line):
+                    print(line, file=sys.stderr)
+
+
+def import_tensorflow() -> ModuleType:
+    """TensorFlow with Keras 2, started without its notices about GPUs that are not there.
+
+    A plain `import tensorflow` after `import hybridbench` gives the same module, with the notices.
+    """
+    with _without_start_notices():
+        import tensorflow as tf
+
+        # Devices are looked for on first use: look now, while the notices are held back.
+        tf.config.list_physical_devices()
+        tf.constant(0.0)
+    return tf

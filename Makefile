@@ -1,0 +1,78 @@
+# Two commands do everything: 'make reproduce' and 'make test'. Neither needs root, a browser or a GPU.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PROFILE ?= quick
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The GPU packages are taken where there is an NVIDIA driver; GPU=1 or GPU=0 decides by hand.
+GPU ?= $(shell test -e /proc/driver/nvidia/version -o -e /dev/nvidiactl && echo 1 || echo 0)
+LOCKS := -r requirements.lock $(if $(filter 1,$(GPU)),-r requirements-gpu.lock)
+UV_COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
+
+.PHONY: help setup reproduce test lint format lab status paper figures claims verify lock clean
+
+help:  ## list all targets
+	@echo "hybridbench: what speeds up the training of hybrid quantum-classical models"
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo
+	@echo "  PROFILE=quick|full (now $(PROFILE))   PYTHON=python3.12 (now $(PYTHON))   GPU=0|1 (now $(GPU))"
+
+setup: $(READY)  ## make .venv with the pinned, hashed packages (Python 3.11, 3.12 or 3.13)
+
+$(READY): requirements.lock requirements-gpu.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); \
+	  sys.exit(0 if ok else "Python %d.%d runs here; hybridbench needs 3.11, 3.12 or 3.13: make PYTHON=python3.12 setup" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python has no venv module: install it first (Debian: the package python3-venv)."; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages (about 2 GB on disk, 2 to 5 minutes) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes $(LOCKS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+reproduce: setup  ## run all notebooks (PROFILE=quick) and end with the verdict on every claim
+	$(BIN)/hybridbench run --profile $(PROFILE)
+
+test: setup  ## every test: unit tests, notebook contract, nbval against a fresh execution
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest tests
+
+lint: setup  ## ruff: style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## let ruff mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lab: setup  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+status: setup  ## what has run, what is out of date, which records there are
+	$(BIN)/hybridbench status --profile $(PROFILE)
+
+verify: setup  ## check data/ against its checksums
+	$(BIN)/hybridbench verify
+
+claims: setup  ## compute data/claims.json and the README's table from the shipped records
+	$(BIN)/hybridbench claims
+
+figures: setup  ## draw figures/ from the shipped records
+	$(BIN)/hybridbench figures
+
+paper: claims figures  ## build paper/paper.pdf with every number from data/claims.json
+	$(BIN)/hybridbench paper
+
+lock:  ## renew both lock files (needs uv)
+	$(UV_COMPILE) --extra dev --output-file requirements.lock
+	$(UV_COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock \
+	  $$(sed -nE 's/^([a-zA-Z0-9_.-]+)==.*/--no-emit-package \1/p' requirements.lock)
+
+clean:  ## remove build/ (own records, executed notebooks, own figures); keeps .venv
+	rm -rf build

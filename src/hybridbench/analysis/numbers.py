@@ -1,0 +1,388 @@
+"""Every number that the paper, the README and the notebooks quote beyond the claim ledger, by name.
+
+Names say what a number is; a workload is written as `8q_100b` (8 qubits, batch 100). A number without a workload in its name
+is that of the measured workload nearest to the original study's. What was not measured is absent.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from hybridbench.analysis import tables
+from hybridbench.analysis.statistics import (
+    CONFIDENCE,
+    EQUIVALENCE_CONFIDENCE,
+    EQUIVALENCE_MARGIN,
+    Interval,
+    mean_interval,
+    median_interval,
+    median_ratio,
+    paired_difference,
+    time_to_target,
+    width_interval,
+)
+from hybridbench.analysis.tables import STUDY_STEPS, NotMeasured, Number, Records
+
+Numbers = dict[str, Number]
+
+#: What the original study says of itself: name → (value, unit, as written).
+STUDY: dict[str, tuple[float, str, str]] = {
+    "study_gpu_speedup_claimed": (1.3, "1", "1.3"),
+    "study_gpu_seconds_printed": (3.28, "s", "3.28 s"),
+    "study_cpu_seconds_printed": (2.30, "s", "2.30 s"),
+    "study_gpu_ratio_printed": (0.70, "1", "0.70"),
+    "study_saving_claimed": (25, "%", "25 %"),
+    "study_saving_in_its_table": (5.4, "%", "5.4 %"),
+    "study_energy_gain_claimed": (12, "%", "12 %"),
+    "study_fused_speedup_claimed": (2.53, "%", "2.53 %"),
+    "study_fused_best_energy_claimed": (0.51, "1", "0.51"),
+    "study_table_2_fused_adam": (0.6478, "1", "0.6478"),
+    "study_table_2_adam": (0.6965, "1", "0.6965"),
+    "study_table_2_adagrad": (0.6958, "1", "0.6958"),
+    "study_table_2_spread": (0.0487, "1", "0.0487"),
+    "study_table_2_rate": (1e-4, "1", "0.0001"),
+    "study_configurations_planned": (16, "1", "16"),
+    "study_configurations_reached": (4, "1", "4"),
+    # exp(-1/2) is the mean of cos(theta) for theta ~ N(0, 1); its spread over seeds is that of the mean of 100.
+    "expected_initial_energy": (math.exp(-0.5), "1", f"{math.exp(-0.5):.4f}"),
+    "expected_initial_spread": ((1 - math.exp(-1)) / math.sqrt(200), "1", f"{(1 - math.exp(-1)) / math.sqrt(200):.4f}"),
+}
+#: Constants of the protocol that prose quotes.
+PROTOCOL: dict[str, tuple[float, str, str]] = {
+    "protocol_confidence": (100 * CONFIDENCE, "%", f"{100 * CONFIDENCE:.0f} %"),
+    "protocol_equivalence_confidence": (100 * EQUIVALENCE_CONFIDENCE, "%", f"{100 * EQUIVALENCE_CONFIDENCE:.0f} %"),
+    "protocol_equivalence_margin": (100 * EQUIVALENCE_MARGIN, "%", f"{100 * EQUIVALENCE_MARGIN:.0f} %"),
+    "protocol_target": (0.95, "1", "0.95"),
+}
+ENERGY_TARGET = 0.95
+
+
+def slug(text: str) -> str:
+    """A name that Typst and Python can both spell: lower case, digits, underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower().removeprefix("default.qubit/")).strip("_")
+
+
+def _rate(rate: float, **more: int | tuple[str, ...]) -> Number:
+    return Number(rate, words=f"{rate:g}", **more)
+
+
+def numbers_of(records: Records) -> Numbers:
+    """All numbers that the records give, and the constants of the study and the protocol."""
+    found: Numbers = {name: Number(v, unit=u, words=w, records=("original study",)) for name, (v, u, w) in STUDY.items()}
+    found |= {name: Number(v, unit=u, words=w) for name, (v, u, w) in PROTOCOL.items()}
+    for section in SECTIONS:
+        try:
+            found |= section(records)
+        except NotMeasured:
+            continue
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------- timing
+def _first_machine(table: pd.DataFrame) -> tuple[list[pd.DataFrame], pd.DataFrame]:
+    """The runs of the first machine (one without a GPU where there is one), and its run nearest to the study's workload."""
+    nearest = tables.nearest_runs(table)[0]
+    runs = sorted(tables.runs(table[table["machine"] == nearest["machine"].iloc[0]]), key=tables.distance_to_study)
+    return runs, nearest
+
+
+def workload(run: pd.DataFrame) -> str:
+    """The workload of a timing run as it stands in names: "8q_100b"."""
+    return f"{run['n_qubits'].iloc[0]}q_{run['batch_size'].iloc[0]}b"
+
+
+def _ratio(run: pd.DataFrame, slow: str, fast: str) -> Number:
+    return Number.of(median_ratio(*tables.pair(run, slow, fast)), tables.cite(run))
+
+
+def _ratios(records: Records, cell: str, slow: str, fast: str, name: str) -> Numbers:
+    """The ratio at every workload that has both arms, and, without a suffix, at the one nearest to the study's."""
+    found: Numbers = {}
+    for run in _first_machine(tables.timing_cell(records, cell))[0]:
+        if {slow, fast} <= set(run["arm"]):
+            number = _ratio(run, slow, fast)
+            found.setdefault(name, number)
+            found.setdefault(f"{name}_{workload(run)}", number)
+    if found:
+        ordered = sorted((n for key, n in found.items() if key != name), key=lambda number: number.value)
+        found[f"{name}_min"], found[f"{name}_max"] = ordered[0], ordered[-1]
+    return found
+
+
+def _methods(records: Records) -> Numbers:
+    table = tables.timing_cell(records, "methods")
+    runs, _ = _first_machine(table)
+    found: Numbers = {}
+    for run in runs:
+        for arm, rows in run[run["part"] == "step"].groupby("arm", sort=True):
+            time = median_interval(1000 * rows["seconds"], unit="ms")
+            found.setdefault(f"step_{slug(arm)}_{workload(run)}", Number.of(time, tables.cite(rows)))
+    for arm in sorted(set(table["arm"]) - {"lightning.qubit/adjoint"}):
+        found |= _ratios(records, "methods", arm, "lightning.qubit/adjoint", f"{slug(arm)}_over_lightning")
+    for name in ("n_qubits", "batch_size"):
+        values = sorted({run[name].iloc[0] for run in runs})
+        found[f"methods_{name}_min"], found[f"methods_{name}_max"] = Number(int(values[0])), Number(int(values[-1]))
+    return found
+
+
+def _parts(records: Records) -> Numbers:
+    found: Numbers = {}
+    for run in _first_machine(tables.timing_cell(records, "parts"))[0]:
+        for arm in sorted(run["arm"].unique()):
+            here = run[run["arm"] == arm]
+            for part in sorted(set(here["part"]) - {"step"}):
+                share = median_ratio(*tables.shares(here, part)).map(lambda ratio: 100 * ratio, "%")
+                number = Number.of(share, tables.cite(here))
+                names = [f"share_{slug(part)}", f"share_{slug(part)}_{slug(arm)}", f"share_{slug(part)}_{workload(run)}"]
+                for name in [*names, f"share_{slug(part)}_{slug(arm)}_{workload(run)}"]:
+                    found.setdefault(name, number)
+            if here["part"].str.startswith("quantum").any():
+                share = _quantum_share(here)
+                found.setdefault("share_quantum", share)
+                found.setdefault(f"share_quantum_{slug(arm)}_{workload(run)}", share)
+    if "share_update" in found:
+        update = found["share_update"]
+        bound = [None if p is None or p >= 100 else 100 * p / (100 - p) for p in (update.value, update.low, update.high)]
+        found["fusing_bound"] = Number(*bound, n=update.n, unit="%", records=update.records)
+    return found
+
+
+def _quantum_share(run: pd.DataFrame) -> Number:
+    wide = run.pivot_table(index="sample", columns="part", values="seconds", aggfunc="median")
+    parts = [part for part in wide if part.startswith("quantum")]
+    wide = wide[[*parts, "step"]].dropna()
+    share = median_ratio(wide[parts].sum(axis=1), wide["step"]).map(lambda ratio: 100 * ratio, "%")
+    return Number.of(share, tables.cite(run))
+
+
+def payback_steps(run: pd.DataFrame, arm: str = "graph") -> float:
+    """Steps after which the arm's saved time has paid for its longer first call; inf where a step saves nothing."""
+    eager, compiled = tables.pair(run, "eager", arm)
+    saved = float(np.median(eager) - np.median(compiled))
+    extra = tables.first_call(run, arm) - tables.first_call(run, "eager")
+    if extra <= 0:
+        return 0.0
+    return extra / saved if saved > 0 else math.inf
+
+
+def _compile(records: Records) -> Numbers:
+    found: Numbers = {}
+    _, run = _first_machine(tables.timing_cell(records, "compile"))
+    for arm in sorted(set(run["arm"]) - {"eager"}):
+        found |= _ratios(records, "compile", "eager", arm, f"{slug(arm)}_speedup")
+        steps = payback_steps(run, arm)
+        number = Number(math.ceil(steps), unit="steps") if math.isfinite(steps) else Number(None, words="never")
+        found[f"{slug(arm)}_payback"] = Number(number.value, n=1, unit="steps", records=tables.cite(run), words=number.words)
+    for arm in sorted(set(run["arm"])):
+        found[f"first_call_{slug(arm)}"] = Number(tables.first_call(run, arm), n=1, unit="s", records=tables.cite(run))
+    return found
+
+
+def _optimizer_steps(records: Records) -> Numbers:
+    _, run = _first_machine(tables.timing_cell(records, "optimizers"))
+    found: Numbers = {}
+    for arm in sorted(set(run["arm"]) - {"adam"}):
+        if "adam" not in set(run["arm"]):
+            break
+        saving = median_ratio(*tables.pair(run, arm, "adam")).map(lambda ratio: 100 * (1 - ratio), "%")
+        found[f"saving_{slug(arm)}"] = Number.of(saving, tables.cite(run))
+    speed = median_ratio(*tables.pair(run, "adam", "fused_adam")).map(lambda ratio: 100 * (ratio - 1), "%")
+    return found | {"fused_adam_speedup": Number.of(speed, tables.cite(run))}
+
+
+def _original_steps(records: Records) -> Numbers:
+    _, run = _first_machine(tables.timing_cell(records, "original"))
+    found: Numbers = {}
+    for arm, rows in run[run["part"] == "step"].groupby("arm", sort=True):
+        time = median_interval(STUDY_STEPS * rows["seconds"], unit="s")
+        found[f"original_100_steps_{slug(arm)}"] = Number.of(time, tables.cite(rows))
+    return found | {"original_loop_over_broadcast": _ratio(run, "lightning.qubit/loop", "default.qubit/broadcast")}
+
+
+# ---------------------------------------------------------------------------------------------------- circuits, gradients
+def _circuits(records: Records) -> Numbers:
+    table = records["circuits"]
+    found = {"circuits_examined": Number(int(table["circuit"].nunique()), n=len(table), records=tables.cite(table))}
+    original = table[(table["circuit"] == "original") & (table["n_qubits"] == tables.STUDY_QUBITS)]
+    for _, row in original.head(1).iterrows():
+        cited = tables.cite(original.head(1))
+        found["original_live"] = Number(int(row["n_live"]), n=int(row["n_points"]), records=cited)
+        found["original_parameters"] = Number(int(row["n_parameters"]), records=cited)
+        found["original_live_share"] = Number(
+            100 * float(row["live_share"]), n=int(row["n_points"]), unit="%", records=cited
+        )
+        found["original_entangling_capability"] = Number(float(row["entangling_capability"]), records=cited)
+    return found
+
+
+def _gradients(records: Records) -> Numbers:
+    table = records["gradients"]
+    found: Numbers = {}
+
+    def largest(name: str, rows: pd.DataFrame) -> None:
+        if len(rows):
+            found[name] = Number(float(rows["max_abs_difference"].max()), n=len(rows), records=tables.cite(rows))
+
+    gradients = table[table["quantity"].str.startswith("gradient")]
+    largest("gradient_gap_max", gradients)
+    largest("value_gap_max", table[table["quantity"] == "value"])
+    largest("energy_vs_cos_max", table[table["quantity"] == "energy_vs_cos"])
+    for method, rows in gradients.groupby("method", sort=True):
+        largest(f"gradient_gap_{slug(method)}", rows)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------- energy
+def _energy(records: Records) -> Numbers:
+    rows = tables.energy_rows(records)
+    cited = tables.cite(rows)
+    found: Numbers = {}
+    start = rows[rows["step"] == 0].drop_duplicates("seed")["energy"]
+    if len(start):
+        found["initial_energy"] = Number.of(mean_interval(start), cited)
+    if len(start) > 1:
+        found["initial_energy_spread"] = Number(float(start.std(ddof=1)), n=len(start), records=cited)
+    energies = tables.final_energies(records)
+    for name in energies.columns.unique("optimizer"):
+        best, _ = tables.best_rate(energies, name)
+        found[f"energy_best_rate_{name}"] = _rate(best, n=len(energies), records=cited)
+        found[f"energy_best_{name}"] = Number.of(mean_interval(energies[name][best].dropna()), cited)
+        for rate in energies[name].columns:
+            values = mean_interval(energies[name][rate].dropna())
+            found[f"energy_{name}_lr{rate:g}"] = Number.of(values, cited)
+        at_best = rows[(rows["optimizer"] == name) & (rows["learning_rate"] == best)]
+        steps = [time_to_target(run["step"], run["energy"], ENERGY_TARGET) for _, run in at_best.groupby("seed")]
+        found[f"energy_steps_{name}"] = _steps(median_interval(steps, unit="steps"), cited)
+        whole = energies[name].dropna()
+        if whole.shape[1] > 1 and len(whole):
+            found[f"energy_rate_width_{name}"] = Number.of(width_interval(whole.columns, whole.to_numpy()), cited)
+    rates = sorted(energies.columns.unique("learning_rate"))
+    found["energy_rate_min"], found["energy_rate_max"] = _rate(rates[0]), _rate(rates[-1])
+    found["energy_seeds"] = Number(len(energies), records=cited)
+    if ("adam", 1e-4) in energies:
+        final = energies[("adam", 1e-4)].dropna()
+        first = rows[(rows["optimizer"] == "adam") & (rows["learning_rate"] == 1e-4) & (rows["step"] == 0)]
+        gain = final - first.set_index("seed")["energy"]
+        if gain.notna().any():
+            found["adam_gain_lr0.0001"] = Number.of(mean_interval(gain.dropna()), cited)
+        apart = [abs(a - b) >= STUDY["study_table_2_spread"][0] for a, b in combinations(final, 2)]
+        if apart:
+            # Adam against itself: seed pairs as far apart as Table 2's best and worst. Pairs share seeds: no interval.
+            found["same_adam_apart"] = Number(100 * float(np.mean(apart)), n=len(final), unit="%", records=cited)
+    return found
+
+
+def _steps(interval: Interval, cited: tuple[str, ...]) -> Number:
+    return Number.of(interval, cited, "" if math.isfinite(interval.value) else "not reached")
+
+
+# -------------------------------------------------------------------------------------------------------------- training
+def _points(values: Interval, kind: str = "%") -> Interval:
+    return values.map(lambda score: 100 * score, kind)
+
+
+def _model_comparison(records: Records) -> Numbers:
+    """Hybrid, separable twin and classical model on the same data and budget; of each task the group with most runs."""
+    table = tables.final_rows(records)
+    same = [*(key for key in tables.SWEEP_KEYS if key != "model"), "optimizer", "learning_rate"]
+    found: Numbers = {}
+    best: dict[str, pd.DataFrame] = {}
+    for key, rows in table.groupby(same, sort=True):
+        rows = rows.drop_duplicates(["model", "seed"])
+        if rows["model"].nunique() == 3 and (key[0] not in best or len(rows) > len(best[key[0]])):
+            best[key[0]] = rows
+    for task, rows in sorted(best.items()):
+        scores = rows.pivot(index="seed", columns="model", values="test_score")
+        counts = rows.pivot(index="seed", columns="model", values="n_parameters")
+        for model in sorted(scores):
+            score = _points(mean_interval(scores[model].dropna()))
+            found[f"test_score_{task}_{model}"] = Number.of(score, tables.cite(rows))
+            found[f"n_parameters_{task}_{model}"] = Number(int(counts[model].dropna().iloc[0]))
+        for other in ("separable", "classical"):
+            a, b = tables.paired_columns(scores, "hybrid", other)
+            difference = _points(paired_difference(a, b), "points")
+            found[f"hybrid_minus_{other}_{task}"] = Number.of(difference, tables.cite(rows))
+    return found
+
+
+def _optimizer_comparison(records: Records) -> Numbers:
+    found: Numbers = {}
+    for shared, rows in tables.sweeps(records):
+        task, cited = shared["task"], tables.cite(rows)
+        losses, scores = tables.by_seed(rows, "val_loss"), tables.by_seed(rows, "test_score")
+        gaps = tables.by_seed(rows.assign(gap=rows["test_loss"] - rows["train_loss"]), "gap")
+        for name in losses.columns.unique("optimizer"):
+            rate, inside = tables.best_rate(losses, name, np.nanargmin)
+            found[f"best_rate_{task}_{name}"] = _rate(rate, n=len(losses), records=cited)
+            found[f"best_rate_inside_{task}_{name}"] = Number(int(inside), words="yes" if inside else "no")
+            found[f"tuned_test_score_{task}_{name}"] = Number.of(_points(mean_interval(scores[name][rate].dropna())), cited)
+            found[f"tuned_val_loss_{task}_{name}"] = Number.of(mean_interval(losses[name][rate].dropna()), cited)
+            found[f"tuned_gap_{task}_{name}"] = Number.of(mean_interval(gaps[name][rate].dropna()), cited)
+        found[f"sweep_seeds_{task}"] = Number(int(rows["seed"].nunique()), records=cited)
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------------- facts
+STUDIES = ("circuits", "gradients", "timing", "training", "energy")
+FACTS = (
+    "cpu",
+    "cores",
+    "memory_gib",
+    "system",
+    "python",
+    "pennylane",
+    "pennylane_lightning",
+    "tensorflow",
+    "numpy",
+    "scipy",
+)
+
+
+def _facts(records: Records) -> Numbers:
+    found: Numbers = {}
+    rows = []
+    for study in STUDIES:
+        if records.has(study):
+            table = records[study]
+            found[f"records_{study}"] = Number(int(table.groupby("machine")["record"].nunique().sum()))
+            found[f"rows_{study}"] = Number(len(table))
+            rows.append(table)
+    if not rows:
+        raise NotMeasured("no records")
+    every = pd.concat([table[["machine", "gpus", "proof", *FACTS]] for table in rows], ignore_index=True)
+    found["records_all"] = Number(sum(int(found[f"records_{study}"].value) for study in STUDIES if records.has(study)))
+    found["machines"] = Number(int(every["machine"].nunique()))
+    found["gpu_rows"] = Number(int(tables.is_gpu(every).sum()))
+    first = every.sort_values(["gpus", "machine"], kind="stable").iloc[0]
+    for fact in FACTS:
+        value = first[fact]
+        known = None if isinstance(value, str) else float(value)
+        found[f"machine_{fact}"] = Number(known, words=f"{value:g}" if known is not None else str(value))
+    return found
+
+
+def _ratio_section(cell: str, slow: str, fast: str, name: str) -> Callable[[Records], Numbers]:
+    return lambda records: _ratios(records, cell, slow, fast, name)
+
+
+SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
+    _facts,
+    _methods,
+    _parts,
+    _ratio_section("batching", "loop", "broadcast", "batching_speedup"),
+    _ratio_section("precision", "complex128", "complex64", "precision_speedup"),
+    _compile,
+    _optimizer_steps,
+    _original_steps,
+    _circuits,
+    _gradients,
+    _energy,
+    _model_comparison,
+    _optimizer_comparison,
+)

@@ -1,0 +1,561 @@
+"""The figures: tables of records in, matplotlib figures out. Nothing here reads a file or runs a model.
+
+Each function takes the rows of one study (see `hybridbench.measurement.columns` for units), picks those it shows, and raises
+DataError naming what to run where there are none.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+
+from hybridbench.analysis.claims import Verdict
+from hybridbench.analysis.statistics import Interval, median_interval, median_ratio, time_to_target
+from hybridbench.errors import DataError
+from hybridbench.report.style import BLACK, GREY, VERMILLION, family, in_order, style_of, use_style
+
+#: One repetition of a timing cell: arms with equal values here ran next to each other.
+PAIR = ["machine", "cell", "n_qubits", "n_layers", "batch_size", "threads", "sample"]
+#: What must be equal for two training runs to differ by model, optimizer, learning rate and seed only.
+SETTING = [
+    "task",
+    "embedding",
+    "ansatz",
+    "n_qubits",
+    "n_layers",
+    "backend",
+    "diff_method",
+    "batch_size",
+    "epochs",
+    "max_samples",
+    "precision",
+]
+#: Table 2 of the original study: mean energies of one seed each, printed as a ranking.
+ORIGINAL_TABLE_2 = {"fused_adam": 0.6478, "adam": 0.6965, "adagrad": 0.6958}
+
+
+def _need(rows: pd.DataFrame, what: str, where: str) -> pd.DataFrame:
+    if rows.empty:
+        raise DataError(f"No records of {what}: run {where}, then draw again.")
+    return rows
+
+
+def _cell(
+    timing: pd.DataFrame, cell: str, where: str = "notebook 03_cpu_baseline ('hybridbench run 03_cpu_baseline')"
+) -> pd.DataFrame:
+    rows = _need(timing[timing["cell"] == cell], f"timing cell {cell!r}", where)
+    return _most_common(rows, ["machine", "threads", "n_layers"])
+
+
+def _most_common(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """The rows of the most frequent combination of `columns`, the first in order where several are."""
+    counts = table.groupby(columns).size()
+    chosen = counts.index[counts.argmax()]
+    chosen = chosen if isinstance(chosen, tuple) else (chosen,)
+    return table[(table[columns] == pd.Series(dict(zip(columns, chosen, strict=True)))).all(axis=1)]
+
+
+def one_machine(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the machine with the most of them: results of two machines never share a curve."""
+    return _most_common(table, ["machine"])
+
+
+def _steps(timing: pd.DataFrame) -> pd.DataFrame:
+    return timing[timing["part"] == "step"]
+
+
+def _log2_ticks(axes: Axes, values: Sequence[float]) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(set(values))))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _panels(n: int, width: float, height: float, columns: int = 3, **share: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of `n` panels, `width` × `height` inches each."""
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    fig = Figure(figsize=(max(width * columns, 5.2), height * rows))  # one panel alone still has room for a legend
+    axes = fig.subplots(rows, columns, squeeze=False, **share).ravel()
+    for empty in axes[n:]:
+        empty.remove()
+    return fig, list(axes[:n])
+
+
+def _legend_below(fig: Figure, axes: Sequence[Axes], columns: int = 4) -> None:
+    """One legend for all panels, each name once, in the style table's order, below them."""
+    handles: dict[str, Any] = {}
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(columns, len(handles)))
+
+
+def _bars(intervals: Sequence[Interval]) -> np.ndarray:
+    """Lengths of error bars, shape (2, n); none where the data supported no interval."""
+    return np.array([[i.value - i.low if i.bounded else 0, i.high - i.value if i.bounded else 0] for i in intervals]).T
+
+
+def _median_line(axes: Axes, rows: pd.DataFrame, x: str, name: str, y: str = "seconds", scale: float = 1e3) -> None:
+    """Median of `y` at each `x` with its 95 % bootstrap interval."""
+    points = [(at, median_interval(group[y].to_numpy() * scale)) for at, group in rows.groupby(x)]
+    intervals = [interval for _, interval in points]
+    axes.errorbar([at for at, _ in points], [i.value for i in intervals], yerr=_bars(intervals), **style_of(name).line())
+
+
+def step_time(timing: pd.DataFrame) -> Figure:
+    """Step time of every simulator and gradient method over qubits, one panel a batch size (cell "methods")."""
+    rows = _steps(_cell(timing, "methods"))
+    batches = sorted(rows["batch_size"].unique())
+    with use_style():
+        fig, axes = _panels(len(batches), 3.4, 3.3, sharey=True)
+        for panel, batch in zip(axes, batches, strict=True):
+            part = rows[rows["batch_size"] == batch]
+            for arm in in_order(part["arm"]):
+                _median_line(panel, part[part["arm"] == arm], "n_qubits", arm)
+            panel.set_title(f"batch {batch}")
+            panel.set_xlabel("qubits")
+            panel.set_yscale("log")
+            panel.xaxis.set_major_locator(FixedLocator(sorted(part["n_qubits"].unique())))
+        axes[0].set_ylabel("time of one training step (ms)")
+        _legend_below(fig, axes, 2)
+    return fig
+
+
+def step_parts(timing: pd.DataFrame) -> Figure:
+    """What a step spends its time on: stacked shares of the median step (cell "parts")."""
+    rows = _cell(timing, "parts")
+    rows = rows[rows["part"] != "step"]
+    keys = ["arm", "n_qubits", "batch_size"]
+    medians = rows.groupby([*keys, "part"])["seconds"].median().unstack("part") * 1e3
+    arms = in_order(medians.index.get_level_values("arm"))
+    medians = medians.reindex([key for arm in arms for key in medians.index if key[0] == arm])
+    parts = [part for part in family("part") if part in medians.columns]
+    hatches = dict(zip(parts, ["", "///", "", "\\\\\\", "...", "xx"], strict=False))
+    with use_style():
+        fig = Figure(figsize=(7.6, 1.3 + 0.42 * len(medians)))
+        axes = fig.subplots()
+        place = np.arange(len(medians))[::-1]
+        total = medians[parts].sum(axis=1).to_numpy()
+        left = np.zeros(len(medians))
+        for part in parts:
+            share = 100 * medians[part].fillna(0).to_numpy() / total
+            style = style_of(part)
+            axes.barh(
+                place,
+                share,
+                left=left,
+                height=0.7,
+                color=style.colour,
+                hatch=hatches[part],
+                edgecolor="white",
+                label=style.label,
+            )
+            left += share
+        for y, ms in zip(place, total, strict=True):
+            axes.annotate(f"{ms:.3g} ms", (100, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.set_yticks(place, [f"{style_of(arm).label}\n{n} qubits, batch {b}" for arm, n, b in medians.index])
+        axes.set_xlabel("share of a training step (%)")
+        axes.set_xlim(0, 100)
+        axes.grid(False, axis="y")
+        fig.legend(loc="outside upper center", ncols=3)
+    return fig
+
+
+def batching(timing: pd.DataFrame) -> Figure:
+    """One sample at a time against the whole batch at once, over the batch size (cell "batching")."""
+    rows = _steps(_cell(timing, "batching"))
+    sizes = sorted(rows["n_qubits"].unique())
+    with use_style():
+        fig, axes = _panels(len(sizes), 3.4, 3.2, sharey=True)
+        for panel, n_qubits in zip(axes, sizes, strict=True):
+            part = rows[rows["n_qubits"] == n_qubits]
+            for arm in in_order(part["arm"]):
+                _median_line(panel, part[part["arm"] == arm], "batch_size", arm)
+            panel.set_title(f"{n_qubits} qubits")
+            panel.set_xlabel("batch size (samples)")
+            _log2_ticks(panel, part["batch_size"])
+            panel.set_yscale("log")
+        axes[0].set_ylabel("time of one training step (ms)")
+        _legend_below(fig, axes, 2)
+    return fig
+
+
+def compilation(timing: pd.DataFrame) -> Figure:
+    """First call and steady step of eager, graph and XLA execution, and the steps that pay for it (cell "compile")."""
+    rows = _steps(_cell(timing, "compile"))
+    cases = list(rows.groupby(["n_qubits", "batch_size"]).groups)
+    with use_style():
+        fig, axes = _panels(2, 3.9, 3.0)
+        for panel, column, title in zip(
+            axes,
+            ("first_call_seconds", "seconds"),
+            ("first call: tracing and compiling", "every step after it"),
+            strict=True,
+        ):
+            arms = in_order(rows["arm"])
+            for shift, arm in zip(np.linspace(-0.22, 0.22, len(arms)), arms, strict=True):
+                style = style_of(arm)
+                groups = rows[rows["arm"] == arm].groupby(["n_qubits", "batch_size"])
+                places = [cases.index(case) + shift for case, _ in groups]
+                # The first call happens once a record; its rows repeat it.
+                medians = [median_interval(group[column].drop_duplicates().to_numpy()) for _, group in groups]
+                panel.errorbar(
+                    places, [i.value for i in medians], yerr=_bars(medians), **style.line(linestyle="none", markersize=7)
+                )  # fmt: skip
+            panel.set_title(title)
+            panel.set_yscale("log")
+            panel.set_ylabel("time (s)")
+            panel.set_xlabel("circuit and batch size (samples)")
+            panel.set_xticks(range(len(cases)), [f"{n} qubits\nbatch {b}" for n, b in cases])
+            panel.set_xlim(-0.5, len(cases) - 0.5)
+        _legend_below(fig, axes, 3)
+    return fig
+
+
+def precision(timing: pd.DataFrame) -> Figure:
+    """Step time in complex128 over step time in complex64, paired, with its interval (cell "precision")."""
+    rows = _steps(_cell(timing, "precision"))
+    with use_style():
+        fig = Figure(figsize=(5.0, 3.1))
+        axes = fig.subplots()
+        batches = sorted(rows["batch_size"].unique())
+        marks = "os^DPX"
+        for index, batch in enumerate(batches):
+            part = rows[rows["batch_size"] == batch]
+            points = []
+            for n_qubits, group in part.groupby("n_qubits"):
+                both = group.pivot_table(index=[*PAIR, "record"], columns="arm", values="seconds").dropna()
+                points.append((n_qubits, median_ratio(both["complex128"].to_numpy(), both["complex64"].to_numpy())))
+            ratios = [ratio for _, ratio in points]
+            axes.errorbar(
+                [n for n, _ in points], [i.value for i in ratios], yerr=_bars(ratios), color=BLACK, marker=marks[index % 6],
+                linestyle=(0, (5, 1 + index)), label=f"batch {batch}",
+            )  # fmt: skip
+        axes.axhline(1, color=VERMILLION, linewidth=1.2, label="no gain")
+        axes.set_xlabel("qubits")
+        axes.set_ylabel("time complex128 / complex64")
+        axes.xaxis.set_major_locator(FixedLocator(sorted(rows["n_qubits"].unique())))
+        _legend_below(fig, [axes], 4)
+    return fig
+
+
+def optimizer_step_time(timing: pd.DataFrame, margin: float = 0.05) -> Figure:
+    """Step time of every optimizer over Adam's, paired, against the ±5 % equivalence band (cell "optimizers")."""
+    rows = _steps(
+        _cell(timing, "optimizers", "notebook 05_optimizer_comparison ('hybridbench run 05_optimizer_comparison')")
+    )
+    both = rows.pivot_table(index=[*PAIR, "record"], columns="arm", values="seconds")
+    arms = [arm for arm in in_order(both.columns) if arm != "adam"]
+    with use_style():
+        fig = Figure(figsize=(6.4, 1.2 + 0.3 * len(arms)))
+        axes = fig.subplots()
+        axes.axvspan(1 - margin, 1 + margin, color="#E8E8E8", label=f"within ±{margin:.0%}")
+        axes.axvline(1, color=BLACK, linewidth=1)
+        for y, arm in enumerate(reversed(arms)):
+            pairs = both[["adam", arm]].dropna()
+            ratio = median_ratio(pairs[arm].to_numpy(), pairs["adam"].to_numpy())
+            style = style_of(arm)
+            axes.errorbar(
+                ratio.value, y, xerr=_bars([ratio]), color=style.colour, marker=style.marker, markersize=7, linestyle="none"
+            )  # fmt: skip
+        axes.set_yticks(range(len(arms)), [style_of(arm).label for arm in reversed(arms)])
+        axes.set_xlabel("step time over Adam's (ratio; median and 95 % interval)")
+        axes.legend(loc="best")
+    return fig
+
+
+def sweep_setting(training: pd.DataFrame) -> pd.DataFrame:
+    """The optimizer sweep: per task the hybrid runs of the setting with the most optimizers and learning rates.
+
+    Raises:
+        DataError: no task has runs with two optimizers or more.
+    """
+    hybrid = training[training["model"] == "hybrid"]
+    hybrid = one_machine(hybrid) if len(hybrid) else hybrid
+    chosen = []
+    for _, rows in hybrid.groupby("task"):
+        sizes = rows.groupby(SETTING).apply(
+            lambda part: len(part[["optimizer", "learning_rate", "seed"]].drop_duplicates()), include_groups=False
+        )
+        best = pd.Series(dict(zip(SETTING, sizes.idxmax(), strict=True)))
+        setting = rows[(rows[SETTING] == best).all(axis=1)]
+        if setting["optimizer"].nunique() > 1:
+            chosen.append(setting)
+    where = "notebook 05_optimizer_comparison ('hybridbench run 05_optimizer_comparison')"
+    return pd.concat(chosen) if chosen else _need(hybrid.iloc[:0], "an optimizer sweep", where)
+
+
+def final_rows(training: pd.DataFrame) -> pd.DataFrame:
+    """The last row of every run; a run that diverged has an infinite loss there."""
+    last = training.loc[training.groupby("record")["epoch"].idxmax()].copy()
+    losses = [column for column in last if column.endswith("_loss")]
+    last[losses] = last[losses].fillna(np.inf)
+    return last
+
+
+def best_learning_rates(sweep: pd.DataFrame, column: str = "val_loss") -> dict[tuple[str, str], float]:
+    """(task, optimizer) → the learning rate with the lowest median final `column` over seeds."""
+    final = final_rows(sweep)
+    medians = final.groupby(["task", "optimizer", "learning_rate"])[column].median()
+    return {key: float(part.idxmin()[-1]) for key, part in medians.groupby(level=["task", "optimizer"])}
+
+
+def _seed_band(axes: Axes, rows: pd.DataFrame, x: str, y: str, style_name: str, **more: Any) -> None:
+    """Median over seeds as a line, all seeds as a band."""
+    by_seed = rows.groupby(x)[y]
+    middle = by_seed.median()
+    style = style_of(style_name)
+    every = max(1, len(middle) // 6)
+    axes.plot(middle.index, middle, **style.line(markevery=every, **more))
+    axes.fill_between(middle.index, by_seed.min(), by_seed.max(), color=style.colour, alpha=0.13, linewidth=0)
+
+
+def loss_curves(training: pd.DataFrame) -> Figure:
+    """Training loss of every optimizer at its best learning rate: median over seeds, band of all seeds, a panel a task."""
+    sweep = sweep_setting(training)
+    best = best_learning_rates(sweep)
+    tasks = sorted(sweep["task"].unique())
+    with use_style():
+        fig, axes = _panels(len(tasks), 4.0, 3.5, columns=2)
+        for panel, task in zip(axes, tasks, strict=True):
+            rows = sweep[sweep["task"] == task]
+            for name in in_order(rows["optimizer"]):
+                own = rows[(rows["optimizer"] == name) & (rows["learning_rate"] == best[task, name])]
+                _seed_band(panel, own, "epoch", "train_loss", name)
+            panel.set_title(task)
+            panel.set_xlabel("epoch")
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.set_ylabel("training loss")
+        _legend_below(fig, axes, 5)
+    return fig
+
+
+def learning_rates(training: pd.DataFrame) -> Figure:
+    """Final validation loss over the learning rate: median over seeds, bars over all seeds, a panel a task."""
+    final = final_rows(sweep_setting(training))
+    tasks = sorted(final["task"].unique())
+    with use_style():
+        fig, axes = _panels(len(tasks), 4.0, 3.5, columns=2)
+        for panel, task in zip(axes, tasks, strict=True):
+            rows = final[final["task"] == task]
+            largest = rows["val_loss"].replace(np.inf, np.nan).max()
+            for name in in_order(rows["optimizer"]):
+                seeds = rows[rows["optimizer"] == name].groupby("learning_rate")["val_loss"]
+                middle = seeds.median().replace(np.inf, np.nan).dropna()  # where most seeds diverge the line has no point
+                spread = [middle - seeds.min()[middle.index], seeds.max()[middle.index].replace(np.inf, largest) - middle]
+                panel.errorbar(middle.index, middle, yerr=spread, elinewidth=0.8, **style_of(name).line())
+            panel.set_title(task)
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(10, numticks=12))
+            panel.set_xlabel("learning rate")
+            panel.set_ylabel("validation loss after the last epoch")
+        _legend_below(fig, axes, 5)
+    return fig
+
+
+def epochs_to_target(sweep: pd.DataFrame, share: float = 0.95) -> pd.DataFrame:
+    """Epochs each run at its optimizer's best rate needs to reach `share` of the way to the task's target.
+
+    The target of a task is the validation loss that lies `share` of the way from the median untrained loss to the lowest
+    median final loss of any optimizer. Runs that never get there have infinity, not the last epoch.
+
+    Returns:
+        Columns task, optimizer, learning_rate, seed, target, epochs_to_target.
+    """
+    best = best_learning_rates(sweep)
+    found = []
+    for task, rows in sweep.groupby("task"):
+        start = rows.loc[rows["epoch"] == 0, "val_loss"].median()
+        tuned = rows[[best[task, name] == rate for name, rate in zip(rows["optimizer"], rows["learning_rate"], strict=True)]]
+        final = final_rows(tuned).groupby("optimizer")["val_loss"].median()
+        target = start - share * (start - final.min())
+        for (name, seed), run in tuned.groupby(["optimizer", "seed"]):
+            epochs = time_to_target(run["epoch"], run["val_loss"].fillna(np.inf), target, higher_is_better=False)
+            found.append((task, name, best[task, name], seed, target, epochs))
+    return pd.DataFrame(found, columns=["task", "optimizer", "learning_rate", "seed", "target", "epochs_to_target"])
+
+
+def target_epochs(training: pd.DataFrame, share: float = 0.95) -> Figure:
+    """Epochs to the target of each task: every seed a mark, the median a bar, runs that never arrive at the right edge."""
+    sweep = sweep_setting(training)
+    reached = epochs_to_target(sweep, share)
+    tasks = sorted(reached["task"].unique())
+    names = in_order(reached["optimizer"])
+    with use_style():
+        fig, axes = _panels(len(tasks), 3.9, 1.2 + 0.3 * len(names), columns=2, sharey=True)
+        for panel, task in zip(axes, tasks, strict=True):
+            rows = reached[reached["task"] == task]
+            last = int(sweep.loc[sweep["task"] == task, "epochs"].max())
+            never = last * 1.12
+            for y, name in enumerate(reversed(names)):
+                own = rows.loc[rows["optimizer"] == name, "epochs_to_target"]
+                offsets = np.linspace(-0.2, 0.2, len(own)) if len(own) > 1 else [0]
+                style = style_of(name)
+                panel.scatter(
+                    own.replace(np.inf, never), y + np.asarray(offsets), s=26, color=style.colour, marker=style.marker
+                )
+                middle = own.median()
+                if np.isfinite(middle):
+                    panel.plot([middle, middle], [y - 0.36, y + 0.36], color=style.colour, linewidth=2.2)
+            panel.axvline(last * 1.05, color=GREY, linewidth=0.8)
+            ticks = [tick for tick in MaxNLocator(5, integer=True).tick_values(0, last) if 0 <= tick <= last]
+            panel.set_xticks([*ticks, never], [*(f"{t:.0f}" for t in ticks), "never"])
+            panel.set_xlim(-0.02 * last, never * 1.05)
+            panel.set_title(task)
+            panel.set_xlabel(f"epochs to {share:.0%} of the best loss drop")
+        axes[0].set_yticks(range(len(names)), [style_of(name).label for name in reversed(names)])
+    return fig
+
+
+def model_comparison(training: pd.DataFrame) -> pd.DataFrame:
+    """Final rows of the runs in which hybrid, separable and classical had the same data, budget and optimizer.
+
+    Raises:
+        DataError: no task has all three.
+    """
+    where = "notebook 03_cpu_baseline ('hybridbench run 03_cpu_baseline')"
+    final = final_rows(one_machine(_need(training, "trained models", where)))
+    # The classical model has no circuit and the twin another ansatz; what must agree is data and budget.
+    budget = ["task", "optimizer", "learning_rate", "batch_size", "epochs", "max_samples", "n_qubits"]
+    groups = [rows for _, rows in final.groupby(budget) if set(rows["model"]) == set(family("model"))]
+    chosen = {rows["task"].iloc[0]: rows for rows in sorted(groups, key=len)}  # per task the comparison with most runs
+    return pd.concat(chosen.values()) if chosen else _need(final.iloc[:0], "hybrid, separable and classical models", where)
+
+
+def score_comparison(training: pd.DataFrame) -> Figure:
+    """Test score of the hybrid model, its separable twin and the classical model: every seed, and the median."""
+    rows = model_comparison(training)
+    tasks = sorted(rows["task"].unique())
+    models = in_order(rows["model"])
+    with use_style():
+        fig = Figure(figsize=(max(4.6, 1.4 + 1.7 * len(tasks)), 3.4))
+        axes = fig.subplots()
+        for shift, model in zip(np.linspace(-0.26, 0.26, len(models)), models, strict=True):
+            style = style_of(model)
+            for place, task in enumerate(tasks):
+                score = rows.loc[(rows["task"] == task) & (rows["model"] == model), "test_score"]
+                spread = np.linspace(-0.05, 0.05, len(score)) if len(score) > 1 else [0]
+                axes.scatter(
+                    place + shift + np.asarray(spread), score, s=26, color=style.colour, marker=style.marker,
+                    label=style.label if place == 0 else None,
+                )  # fmt: skip
+                middle = score.median()
+                axes.plot([place + shift - 0.1, place + shift + 0.1], [middle, middle], color=style.colour, linewidth=2.2)
+        axes.set_xticks(range(len(tasks)), tasks)
+        axes.set_xlabel("task")
+        axes.set_ylabel("test score\n(accuracy; R² for diabetes)" if "diabetes" in tasks else "test accuracy (share)")
+        axes.grid(False, axis="x")
+        _legend_below(fig, [axes], 3)
+    return fig
+
+
+def energy_curves(energy: pd.DataFrame) -> Figure:
+    """The original objective: energy over steps for every optimizer, and what its Table 2 looks like beside seed noise.
+
+    Left: each optimizer at its best learning rate. Right: the energies of untrained parameters, one mark a seed, with
+    the closed form exp(-1/2) for N(0,1) angles, beside the three energies of the original study's Table 2.
+    """
+    where = "notebook 05_optimizer_comparison ('hybridbench run 05_optimizer_comparison')"
+    rows = one_machine(_need(energy, "the original objective", where))
+    last = rows[rows["step"] == rows["steps"]]
+    medians = last.groupby(["optimizer", "learning_rate"])["energy"].median()
+    with use_style():
+        fig = Figure(figsize=(8.4, 3.9))
+        left, right = fig.subplots(1, 2, width_ratios=[1.25, 1])
+        for name in in_order(rows["optimizer"]):
+            rate = medians[name].idxmax()
+            _seed_band(left, rows[(rows["optimizer"] == name) & (rows["learning_rate"] == rate)], "step", "energy", name)
+        left.axhline(1, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
+        left.annotate("optimum", (0, 1), xytext=(2, 3), textcoords="offset points", fontsize=8, color=GREY)
+        left.set_xlabel("step")
+        left.xaxis.set_major_locator(MaxNLocator(integer=True))
+        left.set_ylabel("mean energy ⟨Z₀Z₁⟩ (to be maximised)")
+        left.set_title("trained, best learning rate")
+        start = rows[rows["step"] == 0].drop_duplicates(["seed", "batch_size", "n_qubits"]).sort_values("seed")["energy"]
+        heights = np.linspace(0.1, 0.9, len(start)) if len(start) > 1 else [0.5]
+        right.scatter(start, heights, s=20, color=GREY, marker="o", label=f"untrained, {len(start)} seeds")
+        right.axvline(np.exp(-0.5), color=BLACK, linewidth=1.2, label="exp(−1/2), closed form")
+        for name, value in ORIGINAL_TABLE_2.items():
+            style = style_of(name)
+            right.axvline(value, color=style.colour, linestyle=style.dash, linewidth=2, label=f"Table 2: {style.label}")
+        right.set_yticks([])
+        right.grid(False, axis="y")
+        right.set_ylim(0, 1)
+        right.set_xlabel("mean energy ⟨Z₀Z₁⟩")
+        right.set_title("seed noise and Table 2")
+        _legend_below(fig, [left, right], 4)
+    return fig
+
+
+def circuits(table: pd.DataFrame) -> Figure:
+    """Expressibility, entangling capability and live parameters of every examined circuit, one row a circuit."""
+    rows = _need(table, "circuit properties", "notebook 02_circuit_design ('hybridbench run 02_circuit_design')")
+    rows = (
+        one_machine(rows)
+        .drop_duplicates(["circuit", "n_qubits", "n_layers"])
+        .sort_values(["live_share", "entangling_capability"])
+    )
+    labels = [f"{r.circuit} ({r.n_qubits} qubits, {r.n_layers} layers)" for r in rows.itertuples()]
+    panels = [
+        ("expressibility", "expressibility (nat)\nlower: closer to Haar"),
+        ("entangling_capability", "entangling capability\n(Meyer–Wallach, 0 to 1)"),
+        ("live_share", "live parameters (%)"),
+    ]
+    with use_style():
+        fig = Figure(figsize=(8.6, 1.3 + 0.34 * len(rows)))
+        axes = fig.subplots(1, 3, sharey=True)
+        place = np.arange(len(rows))
+        original = rows["circuit"].eq("original").to_numpy()
+        for panel, (column, label) in zip(axes, panels, strict=True):
+            values = rows[column].to_numpy(dtype=float) * (100 if column == "live_share" else 1)
+            panel.hlines(place, 0, values, color="#BBBBBB", linewidth=1)
+            panel.scatter(values[~original], place[~original], color=BLACK, marker="o", s=32, zorder=3)
+            panel.scatter(values[original], place[original], color=VERMILLION, marker="X", s=46, zorder=3)
+            panel.set_xlabel(label)
+            panel.set_xlim(left=-0.03 * max(values.max(), 1e-9))
+            panel.grid(False, axis="y")
+        for y, row in zip(place, rows.itertuples(), strict=True):
+            axes[2].annotate(
+                f"{row.n_live:.0f} of {row.n_parameters:.0f}", (100 * row.live_share, y), xytext=(6, 0), va="center",
+                textcoords="offset points", fontsize=8,
+            )  # fmt: skip
+        axes[2].set_xlim(-4, 135)
+        axes[2].set_xticks([0, 50, 100])
+        axes[0].set_yticks(place, labels)
+    return fig
+
+
+def ledger(claims: Sequence[Verdict]) -> Figure:
+    """The claims at a glance: one row each, its verdict by place, shape and colour (see `analysis.claims.decide`)."""
+    verdicts = list(family("verdict"))
+    with use_style():
+        fig = Figure(figsize=(8.2, 0.9 + 0.235 * len(claims)))
+        axes = fig.subplots()
+        for y, claim in enumerate(reversed(claims)):
+            style = style_of(claim.verdict)
+            axes.scatter(verdicts.index(claim.verdict), y, color=style.colour, marker=style.marker, s=52, zorder=3)
+        names = [f"{c.id}  {textwrap.shorten(c.claim, 82, placeholder=' …')}" for c in reversed(claims)]
+        axes.set_yticks(range(len(claims)), names, ha="left")
+        axes.tick_params(axis="y", pad=390)
+        axes.set_xticks(range(len(verdicts)), verdicts)
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        axes.set_xlim(-0.5, len(verdicts) - 0.5)
+        axes.set_ylim(-0.7, len(claims) - 0.3)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        counts = [sum(claim.verdict == verdict for claim in claims) for verdict in verdicts]
+        handles = [
+            Line2D([], [], **style_of(v).line(linestyle="none", label=f"{c} {v}"))
+            for v, c in zip(verdicts, counts, strict=True)
+        ]
+        fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    return fig

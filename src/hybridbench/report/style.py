@@ -1,0 +1,175 @@
+"""One look for every figure: the same thing has the same colour, marker and dash wherever it appears.
+
+Colours are Okabe and Ito's palette (M. Okabe, K. Ito, "Color Universal Design", 2008), which stays apart under the common
+forms of colour blindness. Its yellow is too light for lines on white, so a grey takes its place. Nothing is told by colour
+alone: within a family no two names share their (colour, marker, dash).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+
+from hybridbench.errors import check_name
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
+
+Dash = str | tuple[int, tuple[float, ...]]
+SOLID: Dash = "-"
+DASHED: Dash = (0, (5, 2))
+DOTTED: Dash = (0, (1.2, 1.6))
+DASHDOT: Dash = (0, (5, 1.6, 1.2, 1.6))
+
+
+class Style(NamedTuple):
+    """How one name is drawn."""
+
+    label: str  #: what a legend calls it
+    colour: str  #: hexadecimal RGB
+    marker: str  #: matplotlib marker
+    dash: Dash  #: matplotlib line style
+
+    def line(self, **more: Any) -> dict[str, Any]:
+        """Keyword arguments for `Axes.plot` and `Axes.errorbar`; `more` overrides."""
+        return {"label": self.label, "color": self.colour, "marker": self.marker, "linestyle": self.dash, **more}
+
+    def points(self, **more: Any) -> dict[str, Any]:
+        """Keyword arguments for `Axes.scatter`; `more` overrides."""
+        return {"label": self.label, "color": self.colour, "marker": self.marker, **more}
+
+
+STYLES: dict[str, dict[str, Style]] = {
+    "optimizer": {
+        "sgd": Style("SGD", BLACK, "h", SOLID),
+        "momentum": Style("Momentum", ORANGE, "s", SOLID),
+        "nesterov": Style("Nesterov", ORANGE, "D", DASHED),
+        "rmsprop": Style("RMSprop", VERMILLION, "^", SOLID),
+        "adagrad": Style("Adagrad", GREEN, "v", SOLID),
+        "adam": Style("Adam", BLUE, "o", SOLID),
+        "nadam": Style("NAdam", SKY, "P", DASHED),
+        "adamw": Style("AdamW", PURPLE, "X", DASHDOT),
+        # Fused Adam is the same mathematics as Adam: the same colour, another dash.
+        "fused_adam": Style("Fused Adam", BLUE, "x", DOTTED),
+        "adam, lr 0.001": Style("Adam, learning rate 0.001", BLUE, "<", DASHED),
+        "adam, lr 0.1": Style("Adam, learning rate 0.1", BLUE, ">", DASHDOT),
+    },
+    "backend": {
+        "default.qubit/backprop": Style("default.qubit, backprop", BLUE, "o", SOLID),
+        "default.qubit/adjoint": Style("default.qubit, adjoint", SKY, "s", DASHED),
+        "default.qubit/parameter-shift": Style("default.qubit, parameter-shift", PURPLE, "^", DOTTED),
+        "lightning.qubit/adjoint": Style("lightning.qubit, adjoint", ORANGE, "D", DASHDOT),
+        "lightning.qubit/parameter-shift": Style("lightning.qubit, parameter-shift", VERMILLION, "<", DOTTED),
+        "lightning.gpu/adjoint": Style("lightning.gpu, adjoint", GREEN, "P", SOLID),
+        "default.qubit/broadcast": Style("default.qubit, whole batch at once", BLUE, "v", SOLID),
+        "lightning.qubit/loop": Style("lightning.qubit, one sample at a time", ORANGE, "X", DASHED),
+        "default.qubit": Style("default.qubit", BLUE, "h", SOLID),
+        "lightning.qubit": Style("lightning.qubit", ORANGE, "p", DASHED),
+        "lightning.gpu": Style("lightning.gpu", GREEN, "*", SOLID),
+    },
+    "batching": {
+        "loop": Style("one sample at a time", VERMILLION, "s", DASHED),
+        "broadcast": Style("whole batch at once", BLUE, "o", SOLID),
+    },
+    "execution": {
+        "eager": Style("eager", VERMILLION, "s", DASHED),
+        "graph": Style("graph (tf.function)", BLUE, "o", SOLID),
+        "xla": Style("graph with XLA", GREEN, "^", DASHDOT),
+    },
+    "precision": {
+        "complex64": Style("complex64", ORANGE, "s", DASHED),
+        "complex128": Style("complex128", BLUE, "o", SOLID),
+        "float32": Style("float32", ORANGE, "D", DASHDOT),
+        "float64": Style("float64", BLUE, "^", DOTTED),
+    },
+    "model": {
+        "hybrid": Style("hybrid", BLUE, "o", SOLID),
+        "separable": Style("separable twin", SKY, "s", DASHED),
+        "classical": Style("classical, parameter-matched", VERMILLION, "^", DASHDOT),
+    },
+    "part": {
+        "classical forward": Style("classical forward", SKY, "o", SOLID),
+        "classical backward": Style("classical backward", BLUE, "s", SOLID),
+        "quantum forward": Style("quantum forward", ORANGE, "^", SOLID),
+        "quantum backward": Style("quantum backward", VERMILLION, "v", SOLID),
+        "update": Style("update", GREEN, "D", SOLID),
+        "python": Style("Python and the rest", GREY, "x", SOLID),
+        "step": Style("whole step", BLACK, "P", SOLID),
+    },
+    "verdict": {
+        "confirmed": Style("confirmed", BLUE, "o", SOLID),
+        "refuted": Style("refuted", VERMILLION, "X", SOLID),
+        "open": Style("open", GREY, "D", DOTTED),
+    },
+}
+
+
+def family(name: str) -> dict[str, Style]:
+    """All names of one family ("optimizer", "backend", "model", "part" …), in drawing order.
+
+    Raises:
+        ConfigurationError: there is no such family.
+    """
+    return STYLES[check_name("style family", name, STYLES)]
+
+
+def style_of(name: str) -> Style:
+    """How `name` (an optimizer, an arm, a model, a part of a step, a verdict) is drawn.
+
+    Raises:
+        ConfigurationError: the name has no style, with the nearest ones; add one in `STYLES`.
+    """
+    every = {key: style for styles in STYLES.values() for key, style in styles.items()}
+    return every[check_name("name in a figure", name, every)]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The distinct `names` in the order of the style table, so that legends agree between figures."""
+    every = [key for styles in STYLES.values() for key in styles]
+    wanted = set(names)
+    for name in wanted:
+        check_name("name in a figure", name, every)
+    return [name for name in every if name in wanted]
+
+
+RC: dict[str, Any] = {
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "errorbar.capsize": 2.5,
+    "axes.formatter.useoffset": False,
+    "svg.hashsalt": "hybridbench",  # else element ids differ from run to run
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+}
+
+
+@contextmanager
+def use_style() -> Iterator[None]:
+    """Draw with the suite's settings inside the `with` block; matplotlib's own are back afterwards."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield

@@ -1,0 +1,317 @@
+"""The arms of timing cells: each factory builds one way of doing a training step and returns it as a function to clock.
+
+All steps train on the ten handwritten digits. Workload W(n, L, B) is the classical-quantum-classical model of
+`step_model`: dense 64 → n with pi·tanh, RX angle embedding, L strongly entangling layers, <Z> on each wire, dense n → 10.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from hybridbench.circuits.layer import keras_layer
+from hybridbench.circuits.qnode import build_qnode, original_circuit
+from hybridbench.circuits.spec import CircuitSpec
+from hybridbench.engine.backends import make_device
+from hybridbench.errors import check_name
+from hybridbench.measurement.timing import Arm, TimingCell
+from hybridbench.stack import import_tensorflow
+from hybridbench.tasks import prepare, read_table
+from hybridbench.training.optimizers import make_optimizer
+
+tf = import_tensorflow()
+
+Step = Callable[[], Any]
+N_CLASSES = 10
+HERE = "hybridbench.training.steps"
+
+
+def scaled_tanh(x: tf.Tensor) -> tf.Tensor:
+    """pi·tanh(x): any real number to an angle."""
+    return np.pi * tf.tanh(x)
+
+
+def _pixels(batch_size: int, precision: str) -> tuple[tf.Tensor, tf.Tensor]:
+    table = read_table("digits")
+    x = table.drop(columns="target").to_numpy()[:batch_size] / 16.0
+    return tf.constant(x, precision), tf.constant(table["target"].to_numpy()[:batch_size])
+
+
+def _spec(n_qubits: int, n_layers: int) -> CircuitSpec:
+    return CircuitSpec("angle", "strongly_entangling", n_qubits, n_layers)
+
+
+def _loss() -> tf.keras.losses.Loss:
+    return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def step_model(
+    n_qubits: int,
+    n_layers: int,
+    backend: str = "default.qubit",
+    diff_method: str = "backprop",
+    precision: str = "complex128",
+    graph: bool = False,
+    front: bool = True,
+) -> tf.keras.Sequential:
+    """The model of workload W; without `front` the circuit takes n_qubits features directly."""
+    tf.keras.utils.set_random_seed(0)
+    tf.keras.backend.set_floatx("float64")
+    layers = [tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front")] if front else []
+    layers.append(keras_layer(_spec(n_qubits, n_layers), backend, diff_method, precision, graph))
+    layers.append(tf.keras.layers.Dense(N_CLASSES, name="head"))
+    return tf.keras.Sequential(layers)
+
+
+def keras_step(
+    n_qubits: int,
+    n_layers: int,
+    batch_size: int,
+    backend: str = "default.qubit",
+    diff_method: str = "backprop",
+    precision: str = "complex128",
+    mode: str = "eager",
+    front: bool = True,
+) -> Step:
+    """A whole step through Keras: `model.train_on_batch` with Adam.
+
+    Args:
+        n_qubits: wires.
+        n_layers: strongly entangling layers.
+        batch_size: samples of the step.
+        backend: a name of `BACKENDS`.
+        diff_method: one of the backend's.
+        precision: complex type of the state vector; the Keras model is in float64 throughout.
+        mode: "eager" (PennyLane's KerasLayer as shipped), "graph" (traced) or "xla" (traced and compiled).
+        front: whether a dense layer stands before the circuit, so that gradients of the circuit's inputs are needed.
+    """
+    check_name("mode", mode, ("eager", "graph", "xla"))
+    model = step_model(n_qubits, n_layers, backend, diff_method, precision, mode != "eager", front)
+    if front:
+        x, y = _pixels(batch_size, "float64")
+    else:
+        task = prepare("digits", n_qubits, 0)
+        x, y = tf.constant(task.x_train[:batch_size]), tf.constant(task.y_train[:batch_size])
+    model.compile(make_optimizer("adam", 0.01), _loss(), run_eagerly=mode == "eager", jit_compile=mode == "xla")
+
+    def step() -> list[Any]:
+        # The weights are read back too: the loss is known before the update is done.
+        return [model.train_on_batch(x, y), model.trainable_variables[-1].numpy()]
+
+    return step
+
+
+def step_parts(
+    n_qubits: int, n_layers: int, batch_size: int, backend: str, diff_method: str
+) -> Callable[[], dict[str, float]]:
+    """A step of W taken apart: seconds of dense layers and circuit, forward and backward, of the update, and the rest.
+
+    "step" is a whole `train_on_batch`. Then the same work is done piece by piece, each piece under its own gradient tape and
+    clock. "python" is what the pieces do not explain: Keras's own work around them.
+    """
+    model = step_model(n_qubits, n_layers, backend, diff_method)
+    front, quantum, head = model.layers
+    x, y = _pixels(batch_size, "float64")
+    loss_function = _loss()
+    model.compile(make_optimizer("adam", 0.01), loss_function, run_eagerly=True)
+
+    def parts() -> dict[str, float]:
+        clock = [time.perf_counter()]
+        float(model.train_on_batch(x, y))
+        clock.append(time.perf_counter())
+        whole = clock[1] - clock[0]
+        with tf.GradientTape() as front_tape:
+            angles = front(x)
+        angles.numpy()
+        clock.append(time.perf_counter())
+        with tf.GradientTape() as quantum_tape:
+            quantum_tape.watch(angles)
+            values = quantum(angles)
+        values.numpy()
+        clock.append(time.perf_counter())
+        with tf.GradientTape() as head_tape:
+            head_tape.watch(values)
+            loss = loss_function(y, head(values))
+        float(loss)
+        clock.append(time.perf_counter())
+        value_gradient, *head_gradients = head_tape.gradient(loss, [values, *head.trainable_variables])
+        value_gradient.numpy()
+        clock.append(time.perf_counter())
+        angle_gradient, *quantum_gradients = quantum_tape.gradient(
+            values, [angles, *quantum.trainable_variables], output_gradients=value_gradient
+        )
+        angle_gradient.numpy()
+        clock.append(time.perf_counter())
+        front_gradients = front_tape.gradient(angles, front.trainable_variables, output_gradients=angle_gradient)
+        front_gradients[0].numpy()
+        clock.append(time.perf_counter())
+        gradients = [*front_gradients, *quantum_gradients, *head_gradients]
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        model.trainable_variables[-1].numpy()
+        clock.append(time.perf_counter())
+        front_f, quantum_f, head_f, head_b, quantum_b, front_b, update = np.diff(clock[1:])
+        pieces = {
+            "classical forward": front_f + head_f,
+            "quantum forward": quantum_f,
+            "quantum backward": quantum_b,
+            "classical backward": head_b + front_b,
+            "update": update,
+        }
+        return {"step": whole, **pieces, "python": whole - sum(pieces.values())}
+
+    return parts
+
+
+def batching_step(n_qubits: int, n_layers: int, batch_size: int, mode: str) -> Step:
+    """Value and gradient of the circuit for a batch: "loop" calls it once per sample, "broadcast" once for all."""
+    check_name("mode", mode, ("loop", "broadcast"))
+    spec = _spec(n_qubits, n_layers)
+    circuit = build_qnode(spec, make_device("default.qubit", n_qubits), "backprop", "tf")
+    rng = np.random.default_rng(0)
+    weights = tf.Variable(rng.uniform(0, 2 * np.pi, spec.weight_shape))
+    x = tf.constant(prepare("digits", n_qubits, 0).x_train[:batch_size])
+
+    def step() -> np.ndarray:
+        with tf.GradientTape() as tape:
+            if mode == "loop":
+                total = tf.add_n([tf.add_n(circuit(sample, weights)) for sample in x])
+            else:
+                total = tf.reduce_sum(tf.add_n(circuit(x, weights)))
+        return tape.gradient(total, weights).numpy()
+
+    return step
+
+
+@lru_cache(maxsize=1)
+def _shared_gradients(n_qubits: int, n_layers: int, batch_size: int) -> tuple[tf.keras.Model, Any]:
+    model = step_model(n_qubits, n_layers, graph=True)
+    x, y = _pixels(batch_size, "float64")
+    model(x)
+    loss_function = _loss()
+
+    @tf.function
+    def gradients() -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            loss = loss_function(y, model(x))
+        return loss, tape.gradient(loss, model.trainable_variables)
+
+    return model, gradients
+
+
+def optimizer_step(n_qubits: int, n_layers: int, batch_size: int, optimizer: str, learning_rate: float) -> Step:
+    """A traced step of W whose gradients come from one function shared by all arms; only the update differs."""
+    model, gradients = _shared_gradients(n_qubits, n_layers, batch_size)
+    # Weights of its own: an arm that diverges must not slow the others down with numbers out of range.
+    variables = [tf.Variable(variable) for variable in model.trainable_variables]
+    keras_optimizer = make_optimizer(optimizer, learning_rate)
+    keras_optimizer.build(variables)
+    update = tf.function(lambda grads: keras_optimizer.apply_gradients(zip(grads, variables, strict=True)))
+
+    def step() -> list[Any]:
+        loss, grads = gradients()
+        update(grads)
+        return [float(loss), variables[-1].numpy()]
+
+    return step
+
+
+def original_step(backend: str, mode: str, n_qubits: int = 8, batch_size: int = 100) -> Step:
+    """A step of the original study's timing cell: maximise the mean <Z0 Z1> of (batch, wires) parameters with Adam, lr 0.1.
+
+    "broadcast" passes the batch at once; "loop" calls the circuit once per parameter set, as the study's sweep did.
+    """
+    check_name("mode", mode, ("loop", "broadcast"))
+    diff_method = "backprop" if backend == "default.qubit" else "adjoint"
+    circuit = original_circuit(n_qubits, make_device(backend, n_qubits), diff_method, "tf")
+    theta = tf.Variable(np.random.default_rng(0).normal(size=(batch_size, n_qubits)))
+    optimizer = make_optimizer("adam", 0.1)
+
+    def step() -> list[Any]:
+        with tf.GradientTape() as tape:
+            energy = tf.stack([circuit(row) for row in tf.unstack(theta)]) if mode == "loop" else circuit(theta)
+            loss = -tf.reduce_mean(energy)
+        optimizer.apply_gradients([(tape.gradient(loss, theta), theta)])
+        return [float(loss), theta.numpy()]
+
+    return step
+
+
+def methods_cell(n_qubits: int, n_layers: int, batch_size: int, methods: list[str], **settings: Any) -> TimingCell:
+    """Whole steps through KerasLayer as shipped, one arm per "backend/diff_method", without a dense layer in front.
+
+    Parameter-shift cannot differentiate a batch with respect to its inputs (PennyLane issue 4462), so no arm has to.
+    """
+    arms = []
+    for method in methods:
+        backend, diff_method = method.split("/")
+        given = {"backend": backend, "diff_method": diff_method, "front": False}
+        arms.append(_arm(method, keras_step, n_qubits, n_layers, batch_size, **given))
+    return TimingCell("methods", n_qubits, n_layers, batch_size, tuple(arms), **settings)
+
+
+def parts_cell(n_qubits: int, n_layers: int, batch_size: int, methods: list[str], **settings: Any) -> TimingCell:
+    """A step of W taken apart, one arm per "backend/diff_method"."""
+    arms = []
+    for method in methods:
+        backend, diff_method = method.split("/")
+        arms.append(_arm(method, step_parts, n_qubits, n_layers, batch_size, backend=backend, diff_method=diff_method))
+    return TimingCell("parts", n_qubits, n_layers, batch_size, tuple(arms), **settings)
+
+
+def batching_cell(n_qubits: int, n_layers: int, batch_size: int, **settings: Any) -> TimingCell:
+    """One circuit per sample against one call for the batch, on default.qubit with backprop."""
+    arms = tuple(_arm(mode, batching_step, n_qubits, n_layers, batch_size, mode=mode) for mode in ("loop", "broadcast"))
+    return TimingCell("batching", n_qubits, n_layers, batch_size, arms, **settings)
+
+
+def compile_cell(n_qubits: int, n_layers: int, batch_size: int, modes: list[str], **settings: Any) -> TimingCell:
+    """The same step of W eagerly, as a graph and, where asked, compiled by XLA."""
+    arms = tuple(_arm(mode, keras_step, n_qubits, n_layers, batch_size, mode=mode) for mode in modes)
+    return TimingCell("compile", n_qubits, n_layers, batch_size, arms, **settings)
+
+
+def precision_cell(n_qubits: int, n_layers: int, batch_size: int, **settings: Any) -> TimingCell:
+    """The same step of W on lightning.qubit with double and with single precision."""
+    arms = tuple(
+        _arm(
+            precision,
+            keras_step,
+            n_qubits,
+            n_layers,
+            batch_size,
+            backend="lightning.qubit",
+            diff_method="adjoint",
+            precision=precision,
+        )
+        for precision in ("complex128", "complex64")
+    )
+    return TimingCell("precision", n_qubits, n_layers, batch_size, arms, **settings)
+
+
+def optimizers_cell(n_qubits: int, n_layers: int, batch_size: int, optimizers: list[str], **settings: Any) -> TimingCell:
+    """The same traced step of W with each optimizer, and Adam at two learning rates."""
+    given = {name: (name, 0.01) for name in optimizers}
+    given |= {"adam, lr 0.001": ("adam", 0.001), "adam, lr 0.1": ("adam", 0.1)}
+    arms = tuple(
+        _arm(arm, optimizer_step, n_qubits, n_layers, batch_size, optimizer=name, learning_rate=rate)
+        for arm, (name, rate) in given.items()
+    )
+    return TimingCell("optimizers", n_qubits, n_layers, batch_size, arms, **settings)
+
+
+def original_cell(**settings: Any) -> TimingCell:
+    """The original study's exact workload: 8 wires, 100 parameter sets."""
+    arms = (
+        Arm("default.qubit/broadcast", f"{HERE}:original_step", {"backend": "default.qubit", "mode": "broadcast"}),
+        Arm("lightning.qubit/loop", f"{HERE}:original_step", {"backend": "lightning.qubit", "mode": "loop"}),
+    )
+    return TimingCell("original", 8, 1, 100, arms, **settings)
+
+
+def _arm(name: str, factory: Callable, n_qubits: int, n_layers: int, batch_size: int, **arguments: Any) -> Arm:
+    size = {"n_qubits": n_qubits, "n_layers": n_layers, "batch_size": batch_size}
+    return Arm(name, f"{HERE}:{factory.__name__}", {**size, **arguments})

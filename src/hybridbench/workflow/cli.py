@@ -1,0 +1,243 @@
+"""The command line. Heavy imports happen inside the commands, so that --help is there at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hybridbench.errors import HybridbenchError
+
+app = typer.Typer(
+    name="hybridbench",
+    help="What speeds up the training of hybrid quantum-classical models: run the notebooks, compare, build the paper.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Profile = Annotated[str, typer.Option("--profile", "-p", help="Which parameters: a file in profiles/, without .yaml.")]
+Source = Annotated[str, typer.Option(help="Which records: 'shipped' (data/records) or 'build' (this machine's own).")]
+
+
+@app.command("run")
+def run_command(
+    profile: Profile = "quick",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", "-o", help="Run this notebook and no other; may be repeated.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-P", help="notebook.parameter=value on top of the profile; may be repeated."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Run also what is up to date.")] = False,
+    show_list: Annotated[
+        bool, typer.Option("--list", "-l", help="Only list notebooks, parameters and what is allowed.")
+    ] = False,
+) -> None:
+    """Run the notebooks in order and compare the claims with the shipped ones.
+
+    Executed notebooks go to build/notebooks/PROFILE, records to build/records. A run that was cut off continues with what
+    is missing or out of date. The exit code is 0 when everything ran and no claim disagrees.
+
+    **Examples**
+
+    hybridbench run
+
+    hybridbench run --list
+
+    hybridbench run --only 03_cpu_baseline --force
+
+    hybridbench run --profile full --param "05_optimizer_comparison.seeds=[0, 1, 2]"
+    """
+    from hybridbench.workflow import run, verdict
+
+    if show_list:
+        _list_parameters(profile, param or [])
+        return
+    run.run(profile, only or [], force, param or [])
+    if not only:
+        _finish(verdict.this_machines_rows())
+
+
+def _list_parameters(profile: str, options: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hybridbench.workflow import parameters, profiles
+
+    values = profiles.override(profiles.load(profile), options)
+    for notebook, given in values.items():
+        table = Table(
+            "parameter", "value", "allowed", "meaning", title=f"{notebook}, profile {profile}", title_justify="left"
+        )
+        for known in parameters.schema(notebook).values():
+            table.add_row(known.name, str(given.get(known.name, known.default)), known.allowed, known.help)
+        Console().print(table)
+
+
+def _finish(rows: list) -> None:
+    from hybridbench.workflow import verdict
+
+    verdict.show(rows)
+    if bad := verdict.disagreements(rows):
+        names = ", ".join(row.id for row in bad)
+        print(f"Disagreement with the shipped records on {names}: see 06_analysis in build/notebooks.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command("defaults")
+def defaults_command() -> None:
+    """Print the notebooks' own defaults as a profile: what profiles/quick.yaml has to hold, or a start for another one.
+
+    **Examples**
+
+    hybridbench defaults > profiles/quick.yaml
+
+    hybridbench defaults > profiles/mine.yaml
+    """
+    from hybridbench.workflow import profiles
+
+    print(profiles.defaults_text(), end="")
+
+
+@app.command("status")
+def status_command(profile: Profile = "quick") -> None:
+    """Show which notebooks are done, out of date or missing, the records, and this machine.
+
+    **Example**
+
+    hybridbench status --profile full
+    """
+    from hybridbench.workflow import status
+
+    status.show(profile)
+
+
+@app.command("verdict")
+def verdict_command() -> None:
+    """Show the table *claim | shipped | here | verdict* again; the exit code is 1 where a claim disagrees.
+
+    **Example**
+
+    hybridbench verdict
+    """
+    from hybridbench.workflow import verdict
+
+    _finish(verdict.this_machines_rows())
+
+
+@app.command("claims")
+def claims_command(source: Source = "shipped") -> None:
+    """Decide all claims and write every quoted number: data/claims.json, or build/claims.json from this machine's records.
+
+    **Examples**
+
+    hybridbench claims
+
+    hybridbench claims --source build
+    """
+    from hybridbench import paths
+    from hybridbench.analysis import claims
+    from hybridbench.measurement import checksums
+    from hybridbench.report import paper
+
+    target, _ = paper.inputs(source)
+    if source == "shipped":
+        # The list of checksums is renewed below; what else is damaged must not enter it unseen.
+        for name in checksums.read_checksums():
+            if paths.data_dir() / name != target:
+                checksums.verify(paths.data_dir() / name)
+    claims.write_claims(source, target)
+    if source == "shipped":
+        checksums.write_checksums()
+    print(f"wrote {paths.relative(target)}")
+
+
+@app.command("figures")
+def figures_command(source: Source = "shipped") -> None:
+    """Draw the paper's figures: into figures/, or into build/figures from this machine's records.
+
+    **Examples**
+
+    hybridbench figures
+
+    hybridbench figures --source build
+    """
+    from hybridbench import paths
+    from hybridbench.report import gallery
+
+    for written in gallery.build_figures(source):
+        print(f"wrote {paths.relative(written)}")
+
+
+@app.command("paper")
+def paper_command(source: Source = "shipped") -> None:
+    """Set the paper: paper/paper.pdf, or build/paper.pdf from this machine's records. Needs claims.json and the figures.
+
+    **Examples**
+
+    hybridbench paper
+
+    hybridbench paper --source build
+    """
+    from hybridbench import paths
+    from hybridbench.report import paper
+
+    print(f"wrote {paths.relative(paper.build_paper(source))}")
+
+
+@app.command("ship")
+def ship_command(
+    studies: Annotated[list[str] | None, typer.Argument(help="Studies to ship; all in build/records when left out.")] = None,
+) -> None:
+    """Copy this machine's records from build/records to data/records and renew the checksums.
+
+    **Examples**
+
+    hybridbench ship
+
+    hybridbench ship timing training
+    """
+    from hybridbench import paths
+    from hybridbench.errors import DataError, check_name
+    from hybridbench.measurement import records
+
+    folder = paths.build_dir() / "records"
+    own = sorted(place.name for place in folder.iterdir() if place.is_dir()) if folder.is_dir() else []
+    if not own:
+        raise DataError(f"No records in {paths.relative(folder)}: run 'hybridbench run' first.")
+    for study in studies or []:
+        check_name("study", study, own)
+    for file in records.ship(studies or own):
+        print(f"wrote {paths.relative(file)}")
+
+
+@app.command("verify")
+def verify_command() -> None:
+    """Check every file of data/ against data/SHA256SUMS.
+
+    **Example**
+
+    hybridbench verify
+    """
+    from hybridbench.measurement import checksums
+
+    print(f"{checksums.verify_all()} files of data/ are as shipped.")
+
+
+def main() -> None:
+    """Entry point: an error of the user's is one line on standard error and exit code 2, a failing run is exit code 1."""
+    try:
+        app()
+    except HybridbenchError as error:
+        print(f"hybridbench: {error}", file=sys.stderr)
+        from hybridbench.workflow.run import NotebookFailed
+
+        sys.exit(1 if isinstance(error, NotebookFailed) else 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+import io
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+from workflow_toys import profile, toy
+
+from hybridbench import paths
+from hybridbench.workflow import cli, status, verdict
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A toy checkout: one notebook, one profile, its own build and data folders."""
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path / "build"))
+    toy(tmp_path / "notebooks", "00_first", "print(n_qubits)")
+    profile(tmp_path / "profiles", "quick", "00_first:\n  n_qubits: 6\n")
+    (tmp_path / "data" / "records").mkdir(parents=True)
+    return tmp_path
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Exit code, standard output and standard error of the entry point."""
+    monkeypatch.setattr(sys, "argv", ["hybridbench", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code, *capsys.readouterr()
+
+
+def row(verdict_text):
+    return verdict.Row("C01", "batching helps", "confirmed", "refuted", verdict_text)
+
+
+def test_help_teaches_and_imports_nothing_heavy():
+    program = "import sys; from hybridbench.workflow import cli; print([m for m in ('tensorflow', 'pennylane', 'pandas', "
+    program += "'papermill', 'matplotlib') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+    text = CliRunner().invoke(cli.app, ["run", "--help"]).output
+    assert "Examples" in text
+    assert "hybridbench run --only 03_cpu_baseline --force" in text
+
+
+@pytest.mark.parametrize("command", ["run", "defaults", "status", "verdict", "claims", "figures", "paper", "ship", "verify"])
+def test_every_command_has_an_example(command):
+    result = CliRunner().invoke(cli.app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"hybridbench {command}" in result.output.split("Example", 1)[1]
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(checkout, monkeypatch, capsys):
+    code, out, error = call(monkeypatch, capsys, "run", "--profile", "quik")
+    assert (code, out) == (2, "")
+    assert error == "hybridbench: Unknown profile 'quik'. Did you mean 'quick'? Known: quick.\n"
+    code, _, error = call(monkeypatch, capsys, "run", "--param", "00_first.n_qubits=99")
+    assert code == 2
+    assert "00_first, parameter n_qubits: 99 is out of range; allowed is int from 2 to 8" in error
+    assert not (checkout / "build").exists()
+
+
+def test_a_failing_notebook_is_exit_code_1(checkout, monkeypatch, capsys):
+    toy(checkout / "notebooks", "00_first", "1 / 0")
+    code, _, error = call(monkeypatch, capsys, "run")
+    assert code == 1
+    assert "build/notebooks/quick/00_first.partial.ipynb" in error
+
+
+@pytest.mark.parametrize(("text", "expected"), [(verdict.AGREES, 0), (verdict.NOT_DECIDED, 0), (verdict.DISAGREES, 1)])
+def test_a_run_ends_with_the_verdicts(checkout, monkeypatch, capsys, text, expected):
+    monkeypatch.setattr(verdict, "this_machines_rows", lambda: [row(text)])
+    code, out, error = call(monkeypatch, capsys, "run")
+    assert code == expected
+    assert f"1 claims: 1 {text}" in out
+    assert ("Disagreement with the shipped records on C01" in error) == (expected == 1)
+
+
+def test_list_shows_parameters_and_runs_nothing(checkout, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "160")
+    code, out, _ = call(monkeypatch, capsys, "run", "--list", "--param", "00_first.optimizers=[nadam]")
+    assert code == 0
+    assert "int from 2 to 8" in out
+    assert "nadam" in out
+    assert not (checkout / "build").exists()
+
+
+def test_status_counts_notebooks_and_records(checkout):
+    folder = checkout / "build" / "records" / "timing"
+    folder.mkdir(parents=True)
+    pd.DataFrame({"seconds": [1.0, 2.0]}).to_parquet(folder / "a.parquet")
+    assert status.records() == [status.Records("timing", 1, 2, 0, 0)]
+    console = Console(file=io.StringIO(), width=120)
+    status.show("quick", console)
+    text = console.file.getvalue()
+    for word in ["00_first", "missing", "timing", "Machine: "]:
+        assert word in text
+
+
+def test_ship_without_records_says_what_to_do(checkout, monkeypatch, capsys):
+    code, _, error = call(monkeypatch, capsys, "ship")
+    assert code == 2
+    assert error == "hybridbench: No records in build/records: run 'hybridbench run' first.\n"
+
+
+def test_verify_sees_a_damaged_file(checkout, monkeypatch, capsys):
+    from hybridbench.measurement.checksums import write_checksums
+
+    (checkout / "data" / "table.csv").write_text("1\n")
+    write_checksums()
+    assert call(monkeypatch, capsys, "verify")[:2] == (0, "1 files of data/ are as shipped.\n")
+    (checkout / "data" / "table.csv").write_text("2\n")
+    code, _, error = call(monkeypatch, capsys, "verify")
+    assert code == 2
+    assert "data/table.csv is damaged" in error
+
+
+def test_claims_renews_the_checksum_of_its_file_and_of_no_damaged_one(checkout, monkeypatch, capsys):
+    from hybridbench.analysis import claims
+    from hybridbench.measurement.checksums import verify_all, write_checksums
+
+    monkeypatch.setattr(claims, "write_claims", lambda source, path: path.write_text(source))
+    (checkout / "data" / "table.csv").write_text("1\n")
+    write_checksums()
+    assert call(monkeypatch, capsys, "claims")[:2] == (0, "wrote data/claims.json\n")
+    assert verify_all() == 2
+    assert call(monkeypatch, capsys, "claims")[0] == 0
+    (checkout / "data" / "table.csv").write_text("2\n")
+    code, _, error = call(monkeypatch, capsys, "claims")
+    assert code == 2
+    assert "data/table.csv is damaged" in error
+
+
+def test_figures_and_paper_say_what_is_missing(checkout, monkeypatch, capsys):
+    code, _, error = call(monkeypatch, capsys, "figures")
+    assert code == 2
+    assert "circuits records" in error
+    code, _, error = call(monkeypatch, capsys, "paper")
+    assert code == 2
+    assert "data/claims.json is missing" in error
+    for command in ("figures", "claims", "paper"):
+        code, _, error = call(monkeypatch, capsys, command, "--source", "mine")
+        assert code == 2
+        assert "Unknown source 'mine'" in error
