@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
@@ -32,7 +33,11 @@ def track(items: Iterable[T], description: str, label: Callable[[T], str] | None
 
     In a notebook kernel standard error is not a terminal: a single line there is rewritten in place through
     IPython's display, and cleared at the end, so that nothing half-way is ever stored in an executed notebook.
+    HYBRIDBENCH_PROGRESS=off keeps it silent, for runs whose outputs are compared cell by cell.
     """
+    if os.environ.get("HYBRIDBENCH_PROGRESS") == "off":
+        yield from items
+        return
     items = list(items) if not isinstance(items, Sized) else items
     if sys.stderr.isatty():
         with bar() as progress:

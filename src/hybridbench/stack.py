@@ -84,13 +84,17 @@ def _without_start_notices() -> Iterator[None]:
 
 
 def import_tensorflow() -> ModuleType:
-    """TensorFlow with Keras 2, started without its notices about GPUs that are not there.
+    """TensorFlow with Keras 2, on the CPU, started without its notices about GPUs that are not there.
 
-    A plain `import tensorflow` after `import hybridbench` gives the same module, with the notices.
+    TensorFlow puts work on a GPU as soon as it sees one, and so a "CPU" measurement would be a GPU's. GPUs are therefore
+    hidden from it, unless HYBRIDBENCH_TF_GPU=1 says that this process measures them; each piece of work then names its
+    device. A plain `import tensorflow` after `import hybridbench` gives the same module, with notices and GPUs.
     """
     with _without_start_notices():
         import tensorflow as tf
 
+        if os.environ.get("HYBRIDBENCH_TF_GPU") != "1" and tf.config.get_visible_devices("GPU"):
+            tf.config.set_visible_devices([], "GPU")
         # Devices are looked for on first use: look now, while the notices are held back.
         tf.config.list_physical_devices()
         tf.constant(0.0)

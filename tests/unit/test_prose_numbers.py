@@ -126,7 +126,7 @@ def test_readme_table_is_renewed_once(tmp_path):
     readme.write_text(f"# T\n{prose.BEGIN}\nold\n{prose.END}\nrest\n")
     assert prose.update_readme(readme, claims)
     text = readme.read_text()
-    assert "| C01 | a GPU trains 1.3x faster | ◇ open | (no GPU record) |" in text
+    assert "| C01 | a GPU trains 1.3x faster | ◇ open: no GPU record | – |" in text
     assert "| C02 | saves 25 % | ✘ refuted | 5.4 [3.1, 7.7] % |" in text
     assert text.startswith("# T\n")
     assert text.endswith("rest\n")

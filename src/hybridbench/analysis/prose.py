@@ -215,8 +215,8 @@ def readme_table(claims: dict) -> str:
     marks = {"confirmed": "✔ confirmed", "refuted": "✘ refuted", "open": "◇ open"}
     lines = ["| | claim of the original study | verdict | number | what it is |", "|---|---|---|---|---|"]
     for row in claims["claims"]:
-        shown = row["text"] if row["number"] else f"({row['missing']})"
-        lines.append(f"| {row['id']} | {row['claim']} | {marks[row['verdict']]} | {shown} | {row['quantity']} |")
+        verdict = marks[row["verdict"]] + (f": {row['missing']}" if row["verdict"] == "open" else "")
+        lines.append(f"| {row['id']} | {row['claim']} | {verdict} | {row['text']} | {row['quantity']} |")
     return "\n".join(lines)
 
 

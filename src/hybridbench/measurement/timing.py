@@ -26,6 +26,7 @@ import numpy as np
 
 from hybridbench.errors import ConfigurationError, HybridbenchError
 from hybridbench.measurement.machine import available_cores
+from hybridbench.measurement.proof import GpuWatch
 from hybridbench.measurement.records import RecordStore
 
 MIN_SAMPLES = 30
@@ -57,6 +58,7 @@ class Arm:
     name: str
     factory: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    gpu: bool = False  #: whether the work is done by a GPU, which has to be proven
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,24 @@ def time_here(cell: TimingCell) -> list[dict[str, Any]]:
     return rows
 
 
-def measure(cell: TimingCell) -> list[dict[str, Any]]:
-    """Time a cell in a fresh process with fixed threads; returns its rows (arm, part, sample, seconds, first_call_seconds).
+def _needs_gpu(cell: TimingCell) -> bool:
+    return any(arm.gpu for arm in cell.arms)
+
+
+def measure(cell: TimingCell) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Time a cell in a fresh process with fixed threads.
+
+    TensorFlow sees a GPU in that process only where an arm is a GPU arm, and then the driver's proof is gathered while the
+    arms run.
+
+    Returns:
+        The rows (arm, part, sample, seconds, first_call_seconds), and the proof of a cell with GPU arms.
 
     Raises:
-        TimingError: the process failed; says with what.
+        TimingError: the process failed, or a GPU arm could not be proven; says with what.
     """
     environment = {**os.environ, **{name: str(cell.threads) for name in THREAD_VARIABLES}}
+    environment["HYBRIDBENCH_TF_GPU"] = "1" if _needs_gpu(cell) else "0"
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "cell.json"), Path(folder, "rows.json")
         question.write_text(json.dumps(asdict(cell)))
@@ -159,7 +172,8 @@ def measure(cell: TimingCell) -> list[dict[str, Any]]:
         if done.returncode != 0 or not answer.is_file():
             last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
             raise TimingError(f"Timing of cell {cell.cell!r} at {cell.n_qubits} qubits failed: {last}")
-        return json.loads(answer.read_text())
+        found = json.loads(answer.read_text())
+        return found["rows"], found["proof"]
 
 
 def measure_missing(cells: Sequence[TimingCell], store: RecordStore) -> Any:
@@ -167,14 +181,22 @@ def measure_missing(cells: Sequence[TimingCell], store: RecordStore) -> Any:
     from hybridbench.progress import track
 
     for cell in track(store.missing(cells), "timing", lambda c: f"{c.cell} {c.n_qubits} qubits, batch {c.batch_size}"):
-        store.write(cell, measure(cell))
+        rows, proof = measure(cell)
+        store.write(cell, rows, proof)
     return store.read(cells)
 
 
 def _main(question: str, answer: str) -> None:
     given = json.loads(Path(question).read_text())
     cell = TimingCell(**{**given, "arms": tuple(Arm(**arm) for arm in given["arms"])})
-    Path(answer).write_text(json.dumps(time_here(cell)))
+    proof = None
+    if _needs_gpu(cell):
+        with GpuWatch() as watch:
+            rows = time_here(cell)
+        proof = watch.proof().as_dict()
+    else:
+        rows = time_here(cell)
+    Path(answer).write_text(json.dumps({"rows": rows, "proof": proof}))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def _need(rows: pd.DataFrame, what: str, where: str) -> pd.DataFrame:
 
 
 def _cell(
-    timing: pd.DataFrame, cell: str, where: str = "notebook 03_cpu_baseline ('hybridbench run 03_cpu_baseline')"
+    timing: pd.DataFrame, cell: str, where: str = "notebook 03_cpu_baseline ('hybridbench run --only 03_cpu_baseline')"
 ) -> pd.DataFrame:
     rows = _need(timing[timing["cell"] == cell], f"timing cell {cell!r}", where)
     return _most_common(rows, ["machine", "threads", "n_layers"])
@@ -77,6 +77,14 @@ def _log2_ticks(axes: Axes, values: Sequence[float]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(sorted(set(values))))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _log_scale(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5, since many spans are shorter than a decade."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.yaxis.set_minor_formatter("{x:g}")
 
 
 def _panels(n: int, width: float, height: float, columns: int = 3, **share: Any) -> tuple[Figure, list[Axes]]:
@@ -123,7 +131,7 @@ def step_time(timing: pd.DataFrame) -> Figure:
                 _median_line(panel, part[part["arm"] == arm], "n_qubits", arm)
             panel.set_title(f"batch {batch}")
             panel.set_xlabel("qubits")
-            panel.set_yscale("log")
+            _log_scale(panel)
             panel.xaxis.set_major_locator(FixedLocator(sorted(part["n_qubits"].unique())))
         axes[0].set_ylabel("time of one training step (ms)")
         _legend_below(fig, axes, 2)
@@ -183,7 +191,7 @@ def batching(timing: pd.DataFrame) -> Figure:
             panel.set_title(f"{n_qubits} qubits")
             panel.set_xlabel("batch size (samples)")
             _log2_ticks(panel, part["batch_size"])
-            panel.set_yscale("log")
+            _log_scale(panel)
         axes[0].set_ylabel("time of one training step (ms)")
         _legend_below(fig, axes, 2)
     return fig
@@ -212,7 +220,7 @@ def compilation(timing: pd.DataFrame) -> Figure:
                     places, [i.value for i in medians], yerr=_bars(medians), **style.line(linestyle="none", markersize=7)
                 )  # fmt: skip
             panel.set_title(title)
-            panel.set_yscale("log")
+            _log_scale(panel)
             panel.set_ylabel("time (s)")
             panel.set_xlabel("circuit and batch size (samples)")
             panel.set_xticks(range(len(cases)), [f"{n} qubits\nbatch {b}" for n, b in cases])
@@ -251,7 +259,7 @@ def precision(timing: pd.DataFrame) -> Figure:
 def optimizer_step_time(timing: pd.DataFrame, margin: float = 0.05) -> Figure:
     """Step time of every optimizer over Adam's, paired, against the ±5 % equivalence band (cell "optimizers")."""
     rows = _steps(
-        _cell(timing, "optimizers", "notebook 05_optimizer_comparison ('hybridbench run 05_optimizer_comparison')")
+        _cell(timing, "optimizers", "notebook 05_optimizer_comparison ('hybridbench run --only 05_optimizer_comparison')")
     )
     both = rows.pivot_table(index=[*PAIR, "record"], columns="arm", values="seconds")
     arms = [arm for arm in in_order(both.columns) if arm != "adam"]
@@ -290,7 +298,7 @@ def sweep_setting(training: pd.DataFrame) -> pd.DataFrame:
         setting = rows[(rows[SETTING] == best).all(axis=1)]
         if setting["optimizer"].nunique() > 1:
             chosen.append(setting)
-    where = "notebook 05_optimizer_comparison ('hybridbench run 05_optimizer_comparison')"
+    where = "notebook 05_optimizer_comparison ('hybridbench run --only 05_optimizer_comparison')"
     return pd.concat(chosen) if chosen else _need(hybrid.iloc[:0], "an optimizer sweep", where)
 
 
@@ -422,7 +430,7 @@ def model_comparison(training: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: no task has all three.
     """
-    where = "notebook 03_cpu_baseline ('hybridbench run 03_cpu_baseline')"
+    where = "notebook 03_cpu_baseline ('hybridbench run --only 03_cpu_baseline')"
     final = final_rows(one_machine(_need(training, "trained models", where)))
     # The classical model has no circuit and the twin another ansatz; what must agree is data and budget.
     budget = ["task", "optimizer", "learning_rate", "batch_size", "epochs", "max_samples", "n_qubits"]
@@ -464,7 +472,7 @@ def energy_curves(energy: pd.DataFrame) -> Figure:
     Left: each optimizer at its best learning rate. Right: the energies of untrained parameters, one mark a seed, with
     the closed form exp(-1/2) for N(0,1) angles, beside the three energies of the original study's Table 2.
     """
-    where = "notebook 05_optimizer_comparison ('hybridbench run 05_optimizer_comparison')"
+    where = "notebook 05_optimizer_comparison ('hybridbench run --only 05_optimizer_comparison')"
     rows = one_machine(_need(energy, "the original objective", where))
     last = rows[rows["step"] == rows["steps"]]
     medians = last.groupby(["optimizer", "learning_rate"])["energy"].median()
@@ -488,6 +496,7 @@ def energy_curves(energy: pd.DataFrame) -> Figure:
             style = style_of(name)
             right.axvline(value, color=style.colour, linestyle=style.dash, linewidth=2, label=f"Table 2: {style.label}")
         right.set_yticks([])
+        right.xaxis.set_major_locator(MaxNLocator(5))
         right.grid(False, axis="y")
         right.set_ylim(0, 1)
         right.set_xlabel("mean energy ⟨Z₀Z₁⟩")
@@ -498,13 +507,13 @@ def energy_curves(energy: pd.DataFrame) -> Figure:
 
 def circuits(table: pd.DataFrame) -> Figure:
     """Expressibility, entangling capability and live parameters of every examined circuit, one row a circuit."""
-    rows = _need(table, "circuit properties", "notebook 02_circuit_design ('hybridbench run 02_circuit_design')")
+    rows = _need(table, "circuit properties", "notebook 02_circuit_design ('hybridbench run --only 02_circuit_design')")
     rows = (
         one_machine(rows)
         .drop_duplicates(["circuit", "n_qubits", "n_layers"])
         .sort_values(["live_share", "entangling_capability"])
     )
-    labels = [f"{r.circuit} ({r.n_qubits} qubits, {r.n_layers} layers)" for r in rows.itertuples()]
+    labels = [f"{r.circuit} ({r.n_qubits} qubits, {r.n_layers} layer{'s' * (r.n_layers > 1)})" for r in rows.itertuples()]
     panels = [
         ("expressibility", "expressibility (nat)\nlower: closer to Haar"),
         ("entangling_capability", "entangling capability\n(Meyer–Wallach, 0 to 1)"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from hybridbench.circuits.qnode import original_circuit
 from hybridbench.errors import ConfigurationError, TrainingDiverged
 from hybridbench.stack import import_tensorflow
 from hybridbench.tasks import PreparedTask, prepare
@@ -43,6 +44,36 @@ def batches(n_samples: int, batch_size: int, rng: np.random.Generator) -> Iterat
         yield order[start : start + batch_size]
 
 
+class _Updates:
+    """Traced updates of one list of variables, one per optimizer, shared by all learning rates and seeds."""
+
+    def __init__(self, variables: Sequence[tf.Variable]) -> None:
+        self._variables = list(variables)
+        self._made: dict[str, tuple[Any, Any, list[np.ndarray]]] = {}
+
+    def fresh(self, name: str, learning_rate: float, gradients: Sequence[tf.Tensor]) -> Any:
+        """The update of optimizer `name` with its state as new: gradients → nothing.
+
+        `gradients` only trace it; the variables are changed by that and have to be set afterwards.
+        """
+        if name not in self._made:
+            optimizer = make_optimizer(name, learning_rate)
+            optimizer.build(self._variables)
+            state = [variable.numpy() for variable in optimizer.variables]
+
+            @tf.function
+            def update(gradients: list[tf.Tensor]) -> None:
+                optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
+
+            update(list(gradients))
+            self._made[name] = (optimizer, update, state)
+        optimizer, update, state = self._made[name]
+        for variable, value in zip(optimizer.variables, state, strict=True):
+            variable.assign(value)
+        optimizer.learning_rate = learning_rate
+        return update
+
+
 @dataclass(frozen=True)
 class _Traced:
     """A model with its traced functions, shared by all runs of one architecture: tracing costs hundreds of steps."""
@@ -50,6 +81,7 @@ class _Traced:
     model: tf.keras.Model
     gradients: Any  #: (x, y) → loss, list of gradients
     outputs: Any  #: x → outputs
+    updates: _Updates
 
 
 @lru_cache(maxsize=16)
@@ -68,7 +100,7 @@ def _traced(architecture: TrainingConfig, task_shape: tuple[str, int, int]) -> _
     def outputs(x: tf.Tensor) -> tf.Tensor:
         return model(x)
 
-    return _Traced(model, gradients, outputs)
+    return _Traced(model, gradients, outputs, _Updates(model.trainable_variables))
 
 
 def _architecture(config: TrainingConfig, task: PreparedTask) -> _Traced:
@@ -101,15 +133,10 @@ def train(config: TrainingConfig, on_divergence: str = "raise") -> list[dict[str
     traced = _architecture(config, task)
     model, dtype = traced.model, config.precision
     start = initial_weights(model, config.seed)
-    optimizer = make_optimizer(config.optimizer, config.learning_rate)
-    optimizer.build(model.trainable_variables)
-    update = tf.function(lambda gradients: optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True)))
-    # Trace everything before the clock runs, then put the state back.
     x_all, y_all = tf.constant(task.x_train, dtype), tf.constant(task.y_train)
-    fresh = [variable.numpy() for variable in optimizer.variables]
-    update(traced.gradients(x_all[: config.batch_size], y_all[: config.batch_size])[1])
-    for variable, value in zip(optimizer.variables, fresh, strict=True):
-        variable.assign(value)
+    # Trace everything before the clock runs; the weights are set after it.
+    _, example = traced.gradients(x_all[: config.batch_size], y_all[: config.batch_size])
+    update = traced.updates.fresh(config.optimizer, config.learning_rate, example)
     for variable, value in zip(model.trainable_variables, start, strict=True):
         variable.assign(value)
 
@@ -150,20 +177,18 @@ def train(config: TrainingConfig, on_divergence: str = "raise") -> list[dict[str
 
 
 @lru_cache(maxsize=4)
-def _traced_energy(n_qubits: int, batch_size: int) -> tuple[tf.Variable, Any]:
-    from hybridbench.circuits.qnode import original_circuit
-
+def _traced_energy(n_qubits: int, batch_size: int) -> tuple[tf.Variable, Any, _Updates]:
     circuit = original_circuit(n_qubits, diff_method="backprop", interface="tf")
     theta = tf.Variable(tf.zeros((batch_size, n_qubits), tf.float64), name="theta")
 
-    @tf.function
+    @tf.function(jit_compile=True)
     def gradients() -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             energy = tf.reduce_mean(tf.autograph.experimental.do_not_convert(circuit)(theta))
             loss = -energy
         return energy, tape.gradient(loss, theta)
 
-    return theta, gradients
+    return theta, gradients, _Updates([theta])
 
 
 def maximise_energy(config: EnergyConfig) -> list[dict[str, Any]]:
@@ -175,23 +200,15 @@ def maximise_energy(config: EnergyConfig) -> list[dict[str, Any]]:
     Raises:
         TrainingDiverged: the energy stopped being finite.
     """
-    theta, gradients = _traced_energy(config.n_qubits, config.batch_size)
-    start = np.random.default_rng(config.seed).normal(size=(config.batch_size, config.n_qubits))
-    optimizer = make_optimizer(config.optimizer, config.learning_rate)
-    optimizer.build([theta])
-    update = tf.function(lambda gradient: optimizer.apply_gradients([(gradient, theta)]))
-    fresh = [variable.numpy() for variable in optimizer.variables]
-    theta.assign(start)
-    update(gradients()[1])
-    for variable, value in zip(optimizer.variables, fresh, strict=True):
-        variable.assign(value)
-    theta.assign(start)
+    theta, gradients, updates = _traced_energy(config.n_qubits, config.batch_size)
+    update = updates.fresh(config.optimizer, config.learning_rate, [gradients()[1]])
+    theta.assign(np.random.default_rng(config.seed).normal(size=(config.batch_size, config.n_qubits)))
     rows, seconds = [], 0.0
     for step in range(config.steps + 1):
         begin = time.perf_counter()
         energy, gradient = gradients()
         if step < config.steps:
-            update(gradient)
+            update([gradient])
         value = float(energy)
         if not math.isfinite(value):
             raise TrainingDiverged(

@@ -68,6 +68,26 @@ class FusedAdam(tf.keras.optimizers.Adam):
         return self.iterations.assign_add(1)
 
 
+class Nadam(tf.keras.optimizers.Nadam):
+    """Keras's NAdam with its momentum product advanced once per step in graph mode too.
+
+    Keras counts in Python how often it advanced the product. A traced step keeps the count of the tracing, so from the
+    second step on every further variable would advance the product again; eager steps are right.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """Update one variable; the first one of a step advances the product, the others use it."""
+        first = self._index_dict[self._var_key(variable)] == 0
+        self._u_product_counter = -1 if first else self.iterations + 2
+        super().update_step(gradient, variable)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The optimizer's state, the momentum product included."""
+        own = [self._u_product] if getattr(self, "_u_product", None) is not None else []
+        return [*super().variables, *own]
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """How an optimizer is made, and what it is."""
@@ -84,7 +104,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "rmsprop": Optimizer(lambda rate: _keras.RMSprop(rate), "Hinton's lecture 6e; Keras: rho 0.9, no bias correction"),
     "adagrad": Optimizer(lambda rate: _keras.Adagrad(rate), "Duchi et al. 2011; Keras: accumulator starts at 0.1"),
     "adam": Optimizer(lambda rate: _keras.Adam(rate), "Kingma and Ba 2015 (arXiv:1412.6980)"),
-    "nadam": Optimizer(lambda rate: _keras.Nadam(rate), "Dozat 2016: Adam with Nesterov's momentum"),
+    "nadam": Optimizer(lambda rate: Nadam(rate), "Dozat 2016: Adam with Nesterov's momentum"),
     "adamw": Optimizer(lambda rate: _keras.AdamW(rate), "Loshchilov and Hutter 2019; Keras: weight decay 0.004"),
     "fused_adam": Optimizer(lambda rate: FusedAdam(rate), "Adam's formula, one compiled update for all variables"),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from hybridbench.circuits.layer import keras_layer
 from hybridbench.circuits.qnode import build_qnode, original_circuit
 from hybridbench.circuits.spec import CircuitSpec
 from hybridbench.engine.backends import make_device
-from hybridbench.errors import check_name
+from hybridbench.errors import BackendError, check_name
 from hybridbench.measurement.timing import Arm, TimingCell
 from hybridbench.stack import import_tensorflow
 from hybridbench.tasks import prepare, read_table
@@ -76,6 +77,7 @@ def keras_step(
     precision: str = "complex128",
     mode: str = "eager",
     front: bool = True,
+    device: str = "CPU:0",
 ) -> Step:
     """A whole step through Keras: `model.train_on_batch` with Adam.
 
@@ -88,19 +90,31 @@ def keras_step(
         precision: complex type of the state vector; the Keras model is in float64 throughout.
         mode: "eager" (PennyLane's KerasLayer as shipped), "graph" (traced) or "xla" (traced and compiled).
         front: whether a dense layer stands before the circuit, so that gradients of the circuit's inputs are needed.
+        device: TensorFlow's device for everything that TensorFlow computes, "CPU:0" or "GPU:0".
+
+    Raises:
+        BackendError: TensorFlow does not have the device, or put the weights elsewhere.
     """
     check_name("mode", mode, ("eager", "graph", "xla"))
-    model = step_model(n_qubits, n_layers, backend, diff_method, precision, mode != "eager", front)
-    if front:
-        x, y = _pixels(batch_size, "float64")
-    else:
-        task = prepare("digits", n_qubits, 0)
-        x, y = tf.constant(task.x_train[:batch_size]), tf.constant(task.y_train[:batch_size])
-    model.compile(make_optimizer("adam", 0.01), _loss(), run_eagerly=mode == "eager", jit_compile=mode == "xla")
+    if device not in [found.name.removeprefix("/device:") for found in tf.config.list_logical_devices()]:
+        raise BackendError(f"TensorFlow sees no device {device} in this process; nothing ran.")
+    with tf.device(device):
+        model = step_model(n_qubits, n_layers, backend, diff_method, precision, mode != "eager", front)
+        if front:
+            x, y = _pixels(batch_size, "float64")
+        else:
+            task = prepare("digits", n_qubits, 0)
+            x, y = tf.constant(task.x_train[:batch_size]), tf.constant(task.y_train[:batch_size])
+        model.compile(make_optimizer("adam", 0.01), _loss(), run_eagerly=mode == "eager", jit_compile=mode == "xla")
 
     def step() -> list[Any]:
+        with tf.device(device):
+            loss = model.train_on_batch(x, y)
+        weights = model.trainable_variables[-1]
+        if not weights.device.endswith(device):
+            raise BackendError(f"TensorFlow put the weights on {weights.device}, not on {device}; the timing is refused.")
         # The weights are read back too: the loss is known before the update is done.
-        return [model.train_on_batch(x, y), model.trainable_variables[-1].numpy()]
+        return [loss, weights.numpy()]
 
     return step
 
@@ -250,6 +264,25 @@ def methods_cell(n_qubits: int, n_layers: int, batch_size: int, methods: list[st
         backend, diff_method = method.split("/")
         given = {"backend": backend, "diff_method": diff_method, "front": False}
         arms.append(_arm(method, keras_step, n_qubits, n_layers, batch_size, **given))
+    return TimingCell("methods", n_qubits, n_layers, batch_size, tuple(arms), **settings)
+
+
+def gpu_cell(n_qubits: int, n_layers: int, batch_size: int, gpu_arms: list[str], **settings: Any) -> TimingCell:
+    """The cell "methods" with GPU arms beside the CPU's, interleaved; the driver's proof goes into its record.
+
+    Args:
+        n_qubits: wires.
+        n_layers: strongly entangling layers.
+        batch_size: samples of the step.
+        gpu_arms: "lightning.gpu/adjoint" (PennyLane's simulator), "default.qubit/backprop, gpu" (TensorFlow's GPU), or both.
+        settings: threads, samples, warmup.
+    """
+    arms = []
+    for name in ["default.qubit/backprop", "lightning.qubit/adjoint", *gpu_arms]:
+        method, _, place = name.partition(", ")
+        backend, diff_method = method.split("/")
+        given = {"backend": backend, "diff_method": diff_method, "front": False, "device": "GPU:0" if place else "CPU:0"}
+        arms.append(replace(_arm(name, keras_step, n_qubits, n_layers, batch_size, **given), gpu=name in gpu_arms))
     return TimingCell("methods", n_qubits, n_layers, batch_size, tuple(arms), **settings)
 
 
