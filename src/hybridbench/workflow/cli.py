@@ -133,6 +133,8 @@ def verdict_command() -> None:
 def claims_command(source: Source = "shipped") -> None:
     """Decide all claims and write every quoted number: data/claims.json, or build/claims.json from this machine's records.
 
+    From the shipped records the table in README.md is renewed as well.
+
     **Examples**
 
     hybridbench claims
@@ -140,7 +142,7 @@ def claims_command(source: Source = "shipped") -> None:
     hybridbench claims --source build
     """
     from hybridbench import paths
-    from hybridbench.analysis import claims
+    from hybridbench.analysis import claims, prose
     from hybridbench.measurement import checksums
     from hybridbench.report import paper
 
@@ -153,6 +155,7 @@ def claims_command(source: Source = "shipped") -> None:
     claims.write_claims(source, target)
     if source == "shipped":
         checksums.write_checksums()
+        prose.update_readme()
     print(f"wrote {paths.relative(target)}")
 
 

@@ -1,20 +1,21 @@
 """The parameters of a notebook, read from its one `parameters` cell and checked against it.
 
 The cell is the schema: one line a parameter, `name: type = literal  # help [allowed: 2..8]`. The bracket is a range (either
-end may be left out: `1..`), or names separated by `|`; for a list it holds for each element; without one, any value of the
-type is allowed. Papermill itself neither checks types nor refuses unknown names, so both are done here, before anything runs
+end may be left out: `1..`), names separated by `|`, or `names of module:DICT` for the keys of a registry; for a list it holds
+for each element; without one, any value of the type is allowed. Papermill itself neither checks types nor refuses unknown names, so both are done here, before anything runs
 and once more in the notebook.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import io
 import json
 import re
 import tokenize
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from hybridbench.errors import ConfigurationError, check_name
 _SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 _TYPES = (*_SCALARS, "list", *(f"list[{name}]" for name in _SCALARS))
 _ALLOWED = re.compile(r"\[allowed:\s*(?P<body>[^\]]*)\]")
+_REGISTRY = "names of "
 _RANGE = re.compile(r"^(?P<low>[^.|]?[^|]*?)\.\.(?P<high>[^|]*)$")
 
 
@@ -38,6 +40,7 @@ class Parameter:
     low: float | None = None  #: smallest value, or None
     high: float | None = None  #: largest value, or None
     choices: tuple[Any, ...] = ()  #: all values, where they are named
+    registry: str = ""  #: "module:DICT" whose keys are the values; loaded only when a value is checked
 
     @property
     def allowed(self) -> str:
@@ -45,6 +48,8 @@ class Parameter:
         each = " with elements " if self.type.startswith("list") else " "
         if self.choices:
             return f"{self.type}{each}out of {', '.join(map(str, self.choices))}"
+        if self.registry:
+            return f"{self.type}{each}that are names of {self.registry}"
         if self.low is not None and self.high is not None:
             return f"{self.type}{each}from {self.low:.12g} to {self.high:.12g}"
         if self.low is not None:
@@ -77,6 +82,12 @@ class Parameter:
             raise self._refusal(value, notebook, f"{where} has type {type(item).__name__}".removeprefix("which "))
         if self.choices and item not in self.choices:
             raise self._refusal(value, notebook, f"{where} is not one of the choices".removeprefix("which "))
+        if self.registry:
+            module, _, attribute = self.registry.partition(":")
+            try:
+                check_name(self.name, item, getattr(importlib.import_module(module), attribute))
+            except ConfigurationError as error:
+                raise ConfigurationError(f"Notebook {notebook}, parameter {self.name}: {error}") from error
         if self.low is not None or self.high is not None:
             low, high = -float("inf") if self.low is None else self.low, float("inf") if self.high is None else self.high
             if not number or not low <= item <= high:
@@ -173,11 +184,14 @@ def _parse_line(statement: ast.stmt, comment: str, notebook: str) -> Parameter:
             "derived values belong in a later cell, since they are not recomputed for other parameters."
         ) from error
     bracket = _ALLOWED.search(comment)
+    body = bracket["body"].strip() if bracket else ""
+    registry = body.removeprefix(_REGISTRY) if body.startswith(_REGISTRY) else ""
     low, high, choices = (
-        _parse_allowed(bracket["body"], kind, f"Notebook {notebook}, parameter {name}") if bracket else (None,) * 3
+        _parse_allowed(body, kind, f"Notebook {notebook}, parameter {name}") if bracket and not registry else (None,) * 3
     )
     parameter = Parameter(name, kind, default, _ALLOWED.sub("", comment).strip(), low, high, choices or ())
-    return Parameter(**{**vars(parameter), "default": parameter.check(default, notebook)})
+    # The registry joins after the default's check: reading a schema must not load TensorFlow.
+    return replace(parameter, default=parameter.check(default, notebook), registry=registry)
 
 
 def _parse_allowed(body: str, kind: str, where: str) -> tuple[float | None, float | None, tuple[Any, ...] | None]:

@@ -1,0 +1,113 @@
+"""The timing harness: its rules, and that breaking one is refused."""
+
+import os
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from hybridbench.errors import ConfigurationError
+from hybridbench.measurement import timing
+from hybridbench.measurement.timing import Arm, TimingCell
+
+HERE = "tests.unit.test_measurement_timing"
+CALLS = []
+
+
+def counting(name):
+    def call():
+        CALLS.append(name)
+        return 1.0
+
+    return call
+
+
+def lazy():
+    return lambda: object()
+
+
+def parts(whole=True):
+    given = {"a": 0.25, "b": 0.5}
+    return lambda: {"step": 0.75, **given} if whole else given
+
+
+def settings(parent):
+    """Clocks that tell what the process found: its threads, whether TensorFlow may see a GPU, whether it is a new one."""
+    threads = {int(os.environ[name]) for name in timing.THREAD_VARIABLES}
+    found = {"threads": max(threads), "gpu": int(os.environ["HYBRIDBENCH_TF_GPU"]), "fresh": int(os.getpid() != parent)}
+    assert len(threads) == 1
+    return lambda: {"step": 1.0, **found}
+
+
+def failing():
+    raise ValueError("no such circuit")
+
+
+def cell(*arms, **more):
+    return TimingCell("test", 2, 1, 1, tuple(arms), **more)
+
+
+def arm(name, function, **arguments):
+    return Arm(name, f"{HERE}:{function.__name__}", arguments)
+
+
+def test_every_sample_calls_every_arm_once_in_changing_order():
+    CALLS.clear()
+    arms = [arm(name, counting, name=name) for name in "abc"]
+    table = pd.DataFrame(timing.time_here(cell(*arms, samples=30, warmup=2)))
+    assert table.groupby("arm").size().tolist() == [30, 30, 30]
+    timed = CALLS[-90:]
+    rounds = [timed[at : at + 3] for at in range(0, 90, 3)]
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+    # one throw-away call of the first arm, a first call each, two warm-up calls each
+    assert CALLS[: len(CALLS) - 90].count("a") == 4
+    assert CALLS[: len(CALLS) - 90].count("b") == 3
+
+
+def test_a_result_that_may_not_be_computed_yet_is_refused():
+    with pytest.raises(timing.TimingError, match="must return numbers"):
+        timing.time_here(cell(arm("lazy", lazy)))
+
+
+def test_parts_need_their_whole():
+    table = pd.DataFrame(timing.time_here(cell(arm("parts", parts))))
+    assert table.groupby("part")["seconds"].first().to_dict() == {"a": 0.25, "b": 0.5, "step": 0.75}
+    with pytest.raises(timing.TimingError, match="not the whole"):
+        timing.time_here(cell(arm("parts", parts, whole=False)))
+
+
+def test_the_process_is_fresh_its_threads_are_fixed_and_gpus_are_hidden():
+    rows, proof = timing.measure(cell(arm("settings", settings, parent=os.getpid()), threads=1))
+    found = pd.DataFrame(rows).groupby("part")["seconds"].first()
+    assert proof is None
+    assert found[["threads", "gpu", "fresh"]].tolist() == [1, 0, 1]
+
+
+def test_a_failing_arm_is_reported_with_its_reason():
+    with pytest.raises(timing.TimingError, match="Timing of cell 'test' at 2 qubits failed: .*no such circuit"):
+        timing.measure(cell(arm("failing", failing)))
+
+
+def test_a_gpu_arm_without_a_gpu_is_refused():
+    from hybridbench.measurement.proof import visible_gpus
+
+    if visible_gpus()[0]:
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(timing.TimingError, match="No GPU 0 to prove the run on"):
+        timing.measure(cell(replace(arm("gpu", counting, name="gpu"), gpu=True)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": 29}, "at least 30"),
+        ({"threads": 0}, "may use 1 to"),
+        ({"threads": 100000}, "may use 1 to"),
+        ({"arms": ()}, "names of their own"),
+        ({"arms": (Arm("a", "x:y"), Arm("a", "x:z"))}, "names of their own"),
+    ],
+)
+def test_a_cell_that_breaks_a_rule_cannot_be_made(change, message):
+    with pytest.raises(ConfigurationError, match=message):
+        replace(cell(arm("a", lazy)), **change)

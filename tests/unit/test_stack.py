@@ -1,0 +1,54 @@
+"""The stack check, TensorFlow's start and the nearest names."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hybridbench import errors, stack
+
+
+def python(code, **environment):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "HYBRIDBENCH"))}
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**clean, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_tensorflow_before_the_switch_is_an_error_that_says_what_to_do():
+    done = python("import tensorflow\nimport hybridbench")
+    assert done.returncode != 0
+    assert "TensorFlow was imported before the switch to Keras 2" in done.stderr
+    assert "TF_USE_LEGACY_KERAS=1" in done.stderr
+
+
+def test_tensorflow_first_is_fine_where_the_environment_sets_the_switch():
+    assert python("import tensorflow\nimport hybridbench", TF_USE_LEGACY_KERAS="1").returncode == 0
+
+
+def test_another_pennylane_is_refused(monkeypatch):
+    monkeypatch.setattr(stack.metadata, "version", lambda name: "0.45.1")
+    with pytest.raises(errors.StackError, match=r"PennyLane 0\.45\.1 is installed, and the suite needs 0\.41\.1"):
+        stack.prepare_stack()
+
+
+def test_tensorflow_starts_with_keras_2_and_without_a_word():
+    done = python(
+        "import hybridbench.stack as s; tf = s.import_tensorflow(); print(tf.keras.optimizers.Adam.__module__.split('.')[0])"
+    )
+    assert done.stdout.strip() == "tf_keras"
+    assert done.stderr == ""
+
+
+def test_other_words_on_standard_error_are_passed_on(capfd):
+    with stack._without_start_notices():
+        os.write(2, b"Could not find cuda drivers on your machine\nsomething else broke\n")
+    assert capfd.readouterr().err == "something else broke\n"
+
+
+def test_an_unknown_name_names_the_nearest():
+    with pytest.raises(errors.ConfigurationError, match=r"Unknown optimizer 'adm'\. Did you mean 'adam'") as raised:
+        errors.check_name("optimizer", "adm", ["adam", "sgd"])
+    assert "Known: adam, sgd." in str(raised.value)
+    assert errors.check_name("optimizer", "sgd", ["adam", "sgd"]) == "sgd"
