@@ -58,7 +58,7 @@ def test_the_package_offers_the_layer():
 
 
 def test_what_cannot_be_done_is_said():
-    with pytest.raises(ConfigurationError, match="does not work on lightning.qubit; it has adjoint"):
+    with pytest.raises(ConfigurationError, match=r"does not work on lightning.qubit; it has adjoint"):
         keras_layer(SPEC, "lightning.qubit", "backprop")
     with pytest.raises(ConfigurationError, match="'adjoint' cannot be traced"):
         keras_layer(SPEC, "lightning.qubit", "adjoint", graph=True)

@@ -18,7 +18,7 @@ def test_precision_reaches_the_device():
     import numpy as np
 
     assert backends.make_device("lightning.qubit", 2, "complex64").c_dtype == np.complex64
-    with pytest.raises(ConfigurationError, match="not available on default.qubit"):
+    with pytest.raises(ConfigurationError, match=r"not available on default.qubit"):
         backends.make_device("default.qubit", 2, "complex64")
 
 
@@ -32,7 +32,7 @@ def test_a_gpu_that_is_not_there_is_an_error():
 
 
 def test_bad_requests_are_named():
-    with pytest.raises(ConfigurationError, match="Did you mean 'lightning.qubit'"):
+    with pytest.raises(ConfigurationError, match=r"Did you mean 'lightning.qubit'"):
         backends.make_device("lightning.qbit", 2)
     with pytest.raises(ConfigurationError, match="at least one wire"):
         backends.make_device("default.qubit", 0)

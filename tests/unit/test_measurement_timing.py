@@ -85,7 +85,7 @@ def test_the_process_is_fresh_its_threads_are_fixed_and_gpus_are_hidden():
 
 
 def test_a_failing_arm_is_reported_with_its_reason():
-    with pytest.raises(timing.TimingError, match="Timing of cell 'test' at 2 qubits failed: .*no such circuit"):
+    with pytest.raises(timing.TimingError, match=r"Timing of cell 'test' at 2 qubits failed: .*no such circuit"):
         timing.measure(cell(arm("failing", failing)))
 
 

@@ -1,9 +1,9 @@
 """The parameters of a notebook, read from its one `parameters` cell and checked against it.
 
 The cell is the schema: one line a parameter, `name: type = literal  # help [allowed: 2..8]`. The bracket is a range (either
-end may be left out: `1..`), names separated by `|`, or `names of module:DICT` for the keys of a registry; for a list it holds
-for each element; without one, any value of the type is allowed. Papermill itself neither checks types nor refuses unknown names, so both are done here, before anything runs
-and once more in the notebook.
+end may be left out: `1..`), names separated by `|`, or `names of module:DICT` for the keys of a registry; for a list it
+holds for each element; without one, any value of the type is allowed. Papermill itself neither checks types nor refuses
+unknown names, so both are done here, before anything runs and once more in the notebook.
 """
 
 from __future__ import annotations
