@@ -42,6 +42,8 @@ test: setup  ## every test: unit tests, notebook contract, nbval against a fresh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest tests
+	@echo "Executing the committed notebooks afresh and comparing their outputs (5 to 8 minutes) ..."
+	$(BIN)/python -m pytest -p tests.notebooks.gate --nbval notebooks
 
 lint: setup  ## ruff: style and formatting
 	$(BIN)/ruff check .
