@@ -306,7 +306,10 @@ def by_seed(rows: pd.DataFrame, value: str) -> pd.DataFrame:
 
 
 def best_rate(scores: pd.DataFrame, optimizer: str, better: Callable = np.nanargmax) -> tuple[float, bool]:
-    """The learning rate with the best mean over seeds, and whether it lies inside the grid rather than at its edge."""
-    means = scores[optimizer].mean(axis=0)
+    """The learning rate with the best mean over seeds, and whether it lies inside the grid rather than at its edge.
+
+    A rate at which any seed diverged has no mean: judging it by the seeds that survived would flatter it.
+    """
+    means = scores[optimizer].mean(axis=0, skipna=False)
     at = int(better(means.to_numpy()))
     return float(means.index[at]), 0 < at < len(means) - 1

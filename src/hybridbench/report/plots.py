@@ -19,25 +19,14 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatt
 
 from hybridbench.analysis.claims import Verdict
 from hybridbench.analysis.statistics import Interval, median_interval, median_ratio, time_to_target
+from hybridbench.analysis.tables import SWEEP_KEYS
 from hybridbench.errors import DataError
 from hybridbench.report.style import BLACK, GREY, VERMILLION, family, in_order, style_of, use_style
 
 #: One repetition of a timing cell: arms with equal values here ran next to each other.
 PAIR = ["machine", "cell", "n_qubits", "n_layers", "batch_size", "threads", "sample"]
 #: What must be equal for two training runs to differ by model, optimizer, learning rate and seed only.
-SETTING = [
-    "task",
-    "embedding",
-    "ansatz",
-    "n_qubits",
-    "n_layers",
-    "backend",
-    "diff_method",
-    "batch_size",
-    "epochs",
-    "max_samples",
-    "precision",
-]
+SETTING = [key for key in SWEEP_KEYS if key != "model"]
 #: Table 2 of the original study: mean energies of one seed each, printed as a ranking.
 ORIGINAL_TABLE_2 = {"fused_adam": 0.6478, "adam": 0.6965, "adagrad": 0.6958}
 
@@ -311,10 +300,10 @@ def final_rows(training: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_learning_rates(sweep: pd.DataFrame, column: str = "val_loss") -> dict[tuple[str, str], float]:
-    """(task, optimizer) → the learning rate with the lowest median final `column` over seeds."""
+    """(task, optimizer) → the learning rate with the lowest mean final `column` over seeds; divergence counts as infinite."""
     final = final_rows(sweep)
-    medians = final.groupby(["task", "optimizer", "learning_rate"])[column].median()
-    return {key: float(part.idxmin()[-1]) for key, part in medians.groupby(level=["task", "optimizer"])}
+    means = final.groupby(["task", "optimizer", "learning_rate"])[column].mean()
+    return {key: float(part.idxmin()[-1]) for key, part in means.groupby(level=["task", "optimizer"])}
 
 
 def _seed_band(axes: Axes, rows: pd.DataFrame, x: str, y: str, style_name: str, **more: Any) -> None:
