@@ -300,7 +300,7 @@ def final_rows(training: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_learning_rates(sweep: pd.DataFrame, column: str = "val_loss") -> dict[tuple[str, str], float]:
-    """(task, optimizer) → the learning rate with the lowest mean final `column` over seeds; divergence counts as infinite."""
+    """(task, optimizer) → the learning rate with the lowest mean final `column`; divergence counts as infinite."""
     final = final_rows(sweep)
     means = final.groupby(["task", "optimizer", "learning_rate"])[column].mean()
     return {key: float(part.idxmin()[-1]) for key, part in means.groupby(level=["task", "optimizer"])}
