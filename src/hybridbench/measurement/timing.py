@@ -128,7 +128,10 @@ def time_here(cell: TimingCell) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     order = list(calls)
     shuffle = random.Random(0)
+    # No garbage collection within a timed call. Between samples only what was made since is looked through: going through
+    # all objects that the libraries keep would take longer than many a step.
     gc.collect()
+    gc.freeze()
     gc.disable()
     try:
         for sample in range(cell.samples):
@@ -142,6 +145,7 @@ def time_here(cell: TimingCell) -> list[dict[str, Any]]:
                 rows.extend({**row, "part": part, "seconds": float(value)} for part, value in parts.items())
             gc.collect()
     finally:
+        gc.unfreeze()
         gc.enable()
     return rows
 
