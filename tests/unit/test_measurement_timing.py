@@ -10,11 +10,12 @@ from hybridbench.errors import ConfigurationError
 from hybridbench.measurement import timing
 from hybridbench.measurement.timing import Arm, TimingCell
 
-HERE = "tests.unit.test_measurement_timing"
+# In a fresh process this file is found from the repository root; in this one it has the name that pytest gave it.
+FRESH = "tests.unit.test_measurement_timing"
 CALLS = []
 
 
-def counting(name):
+def counting(name="gpu"):
     def call():
         CALLS.append(name)
         return 1.0
@@ -47,13 +48,13 @@ def cell(*arms, **more):
     return TimingCell("test", 2, 1, 1, tuple(arms), **more)
 
 
-def arm(name, function, **arguments):
-    return Arm(name, f"{HERE}:{function.__name__}", arguments)
+def arm(name, function, module=__name__, **arguments):
+    return Arm(name, f"{module}:{function.__name__}", arguments)
 
 
 def test_every_sample_calls_every_arm_once_in_changing_order():
     CALLS.clear()
-    arms = [arm(name, counting, name=name) for name in "abc"]
+    arms = [Arm(name, f"{__name__}:counting", {"name": name}) for name in "abc"]
     table = pd.DataFrame(timing.time_here(cell(*arms, samples=30, warmup=2)))
     assert table.groupby("arm").size().tolist() == [30, 30, 30]
     timed = CALLS[-90:]
@@ -78,7 +79,7 @@ def test_parts_need_their_whole():
 
 
 def test_the_process_is_fresh_its_threads_are_fixed_and_gpus_are_hidden():
-    rows, proof = timing.measure(cell(arm("settings", settings, parent=os.getpid()), threads=1))
+    rows, proof = timing.measure(cell(arm("settings", settings, FRESH, parent=os.getpid()), threads=1))
     found = pd.DataFrame(rows).groupby("part")["seconds"].first()
     assert proof is None
     assert found[["threads", "gpu", "fresh"]].tolist() == [1, 0, 1]
@@ -86,7 +87,7 @@ def test_the_process_is_fresh_its_threads_are_fixed_and_gpus_are_hidden():
 
 def test_a_failing_arm_is_reported_with_its_reason():
     with pytest.raises(timing.TimingError, match=r"Timing of cell 'test' at 2 qubits failed: .*no such circuit"):
-        timing.measure(cell(arm("failing", failing)))
+        timing.measure(cell(arm("failing", failing, FRESH)))
 
 
 def test_a_gpu_arm_without_a_gpu_is_refused():
@@ -95,7 +96,7 @@ def test_a_gpu_arm_without_a_gpu_is_refused():
     if visible_gpus()[0]:
         pytest.skip("this machine has a GPU")
     with pytest.raises(timing.TimingError, match="No GPU 0 to prove the run on"):
-        timing.measure(cell(replace(arm("gpu", counting, name="gpu"), gpu=True)))
+        timing.measure(cell(replace(arm("gpu", counting, FRESH), gpu=True)))
 
 
 @pytest.mark.parametrize(

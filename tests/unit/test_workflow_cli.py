@@ -120,11 +120,13 @@ def test_claims_renews_the_checksum_of_its_file_and_of_no_damaged_one(checkout, 
     from hybridbench.analysis import claims
     from hybridbench.measurement.checksums import verify_all, write_checksums
 
-    monkeypatch.setattr(claims, "write_claims", lambda source, path: path.write_text(source))
+    monkeypatch.setattr(claims, "write_claims", lambda source, path: path.write_text('{"claims": [], "numbers": {}}'))
+    (checkout / "README.md").write_text("before\n<!-- claims:begin -->\n<!-- claims:end -->\nafter\n")
     (checkout / "data" / "table.csv").write_text("1\n")
     write_checksums()
     assert call(monkeypatch, capsys, "claims")[:2] == (0, "wrote data/claims.json\n")
     assert verify_all() == 2
+    assert "claim of the original study" in (checkout / "README.md").read_text()
     assert call(monkeypatch, capsys, "claims")[0] == 0
     (checkout / "data" / "table.csv").write_text("2\n")
     code, _, error = call(monkeypatch, capsys, "claims")

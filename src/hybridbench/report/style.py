@@ -64,7 +64,7 @@ STYLES: dict[str, dict[str, Style]] = {
         "lightning.qubit/adjoint": Style("lightning.qubit, adjoint", ORANGE, "D", DASHDOT),
         "lightning.qubit/parameter-shift": Style("lightning.qubit, parameter-shift", VERMILLION, "<", DOTTED),
         "lightning.gpu/adjoint": Style("lightning.gpu, adjoint", GREEN, "P", SOLID),
-        "default.qubit/backprop, gpu": Style("default.qubit, backprop, on TensorFlow's GPU", GREEN, "h", DASHED),
+        "default.qubit/backprop, gpu": Style("default.qubit, backprop, on TensorFlow's GPU", GREEN, "H", DASHED),
         "default.qubit/broadcast": Style("default.qubit, whole batch at once", BLUE, "v", SOLID),
         "lightning.qubit/loop": Style("lightning.qubit, one sample at a time", ORANGE, "X", DASHED),
         "default.qubit": Style("default.qubit", BLUE, "h", SOLID),
