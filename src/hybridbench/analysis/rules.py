@@ -42,13 +42,14 @@ class Finding:
     verdict: str
     number: Number | None = None
     missing: str = ""
+    instead: bool = False  #: the number is another one than the claim's, shown while that is missing
 
 
 # ------------------------------------------------------------------------------------------------------------ the engine
 def stays_open(missing: str, number: Callable[[], Number] | None = None) -> Finding:
     """An open finding with whatever number there is."""
     try:
-        return Finding(OPEN, number() if number else None, missing)
+        return Finding(OPEN, number() if number else None, missing, instead=number is not None)
     except NotMeasured as gap:
         return Finding(OPEN, None, f"{missing}; {gap}")
 
