@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hybridbench.analysis import tables
+from hybridbench.analysis.rules import trajectory_gap
 from hybridbench.analysis.statistics import (
     CONFIDENCE,
     EQUIVALENCE_CONFIDENCE,
@@ -265,6 +266,11 @@ def _energy(records: Records) -> Numbers:
     rates = sorted(energies.columns.unique("learning_rate"))
     found["energy_rate_min"], found["energy_rate_max"] = _rate(rates[0]), _rate(rates[-1])
     found["energy_seeds"] = Number(len(energies), records=cited)
+    try:
+        gap, both = trajectory_gap(records, above=True)
+        found["fused_gap_above_grid"] = Number(gap, n=len(both), records=tables.cite(both))
+    except NotMeasured:
+        pass  # no rates above the study's grid were run: there is no such number, and the paper leaves the sentence out
     if ("adam", 1e-4) in energies:
         final = energies[("adam", 1e-4)].dropna()
         first = rows[(rows["optimizer"] == "adam") & (rows["learning_rate"] == 1e-4) & (rows["step"] == 0)]
