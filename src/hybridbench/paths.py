@@ -25,9 +25,12 @@ def data_dir() -> Path:
 
 
 def build_dir() -> Path:
-    """What a run makes: `build/` of the checkout, or the folder named by HYBRIDBENCH_BUILD."""
+    """What a run makes: `build/` of the checkout, or the folder named by HYBRIDBENCH_BUILD.
+
+    A relative name is taken from the checkout: the command line and the notebooks' kernels work in different folders.
+    """
     given = os.environ.get("HYBRIDBENCH_BUILD")
-    return Path(given).resolve() if given else root() / "build"
+    return (root() / given).resolve() if given else root() / "build"
 
 
 def relative(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Every rule of the ledger is seen confirming, refuting and staying open on records with planted effects and nulls."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -418,6 +419,22 @@ def test_c22_gradients(build, gaps, expected):
     write_gradients(gaps)
     assert verdict("C22").verdict == expected
     assert verdict("C22").number.value == max(gaps.values())
+
+
+def test_c22_a_gradient_that_is_not_a_number_agrees_with_nothing(build):
+    write_gradients({"lightning.qubit/adjoint": 1e-12, "default.qubit/parameter-shift": math.nan})
+    found = verdict("C22")
+    assert (found.verdict, found.text) == ("refuted", "not a number")
+    assert claims.write_claims("build").is_file()
+
+
+def test_an_optimizer_that_diverges_at_every_rate_is_no_crash(build):
+    write_tuned({"adam": 0.95, "sgd": 0.85}, True, 0.0)
+    for rate in (0.001, 0.01, 0.1):
+        write_training(np.array([0.5, 0.5, math.nan, 0.5, 0.5]), optimizer="momentum", learning_rate=rate)
+    assert verdict("C25").verdict == "confirmed"
+    assert claims.write_claims("build").is_file()
+    assert any(name.startswith("best_rate_") and name.endswith("_adam") for name in claims.numbers("build"))
 
 
 def write_tuned(scores, inside=True, noise=0.002):

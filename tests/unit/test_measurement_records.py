@@ -156,3 +156,58 @@ def test_the_machine_names_no_owner():
     assert f"/{getpass.getuser()}" not in text
     assert machine.this_machine().id == machine.this_machine().id
     assert machine.this_machine().cores >= 1
+
+
+def test_what_a_killed_process_leaves_does_not_spoil_the_folder(store, monkeypatch):
+    store.write(Config(), ROWS)
+    monkeypatch.setattr(records.Path, "unlink", lambda *_, **__: None)
+    monkeypatch.setattr(records.os, "link", lambda *_: None)
+    store.write(Config(seed=1), ROWS)
+    (left,) = store.folder.glob(".*")
+    left.write_bytes(b"half")
+    assert len(pd.read_parquet(store.folder)) == 2
+    assert len(store.read()) == 2
+
+
+def test_shipping_hides_no_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path / "build"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/table.csv").write_text("1\n")
+    checksums.write_checksums()
+    records.RecordStore("energy").write(Config(), ROWS)
+    (tmp_path / "data/table.csv").write_text("2\n")
+    with pytest.raises(DataError, match=r"table.csv is damaged"):
+        records.ship(["energy"])
+    assert not (tmp_path / "data/records").exists()
+
+
+def test_a_table_that_cannot_be_written_leaves_the_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path / "build"))
+    records.RecordStore("energy").write(Config(), ROWS)
+    (written,) = records.ship(["energy"])
+    before = written.read_bytes()
+
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(records.pq, "write_table", full)
+    with pytest.raises(OSError, match="no space"):
+        records.ship(["energy"])
+    assert written.read_bytes() == before
+    assert list(written.parent.iterdir()) == [written]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "abc\n", "0" * 64 + " one-space\n"])
+def test_a_damaged_list_of_checksums_is_named(tmp_path, text):
+    (tmp_path / checksums.SUMS).write_text(text)
+    with pytest.raises(DataError, match="empty or damaged"):
+        checksums.verify_all(tmp_path)
+
+
+def test_a_relative_build_folder_does_not_depend_on_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", "elsewhere")
+    before = paths.build_dir()
+    monkeypatch.chdir(tmp_path)
+    assert paths.build_dir() == before == paths.root() / "elsewhere"

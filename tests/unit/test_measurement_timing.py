@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -44,6 +45,15 @@ def failing():
     raise ValueError("no such circuit")
 
 
+def lazy_later():
+    results = iter([1.0] * 10)
+    return lambda: next(results, object())
+
+
+def hidden():
+    return lambda: np.array([object()], dtype=object)
+
+
 def cell(*arms, **more):
     return TimingCell("test", 2, 1, 1, tuple(arms), **more)
 
@@ -69,6 +79,12 @@ def test_every_sample_calls_every_arm_once_in_changing_order():
 def test_a_result_that_may_not_be_computed_yet_is_refused():
     with pytest.raises(timing.TimingError, match="must return numbers"):
         timing.time_here(cell(arm("lazy", lazy)))
+
+
+@pytest.mark.parametrize("factory", [lazy_later, hidden])
+def test_every_result_is_looked_at_and_no_array_hides_another_object(factory):
+    with pytest.raises(timing.TimingError, match="must return numbers"):
+        timing.time_here(cell(arm("sly", factory)))
 
 
 def test_parts_need_their_whole():

@@ -145,3 +145,23 @@ def test_figures_and_paper_say_what_is_missing(checkout, monkeypatch, capsys):
         code, _, error = call(monkeypatch, capsys, command, "--source", "mine")
         assert code == 2
         assert "Unknown source 'mine'" in error
+
+
+def test_a_build_folder_that_cannot_be_is_one_line(checkout, monkeypatch, capsys):
+    (checkout / "a_file").write_text("")
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(checkout / "a_file"))
+    code, _, error = call(monkeypatch, capsys, "run")
+    assert code == 2
+    line = error.splitlines()[-1]
+    assert line.startswith("hybridbench: Not a directory:")
+    assert "HYBRIDBENCH_BUILD" in line
+    assert "Traceback" not in error
+
+
+def test_status_names_a_damaged_record(checkout, monkeypatch, capsys):
+    folder = checkout / "build/records/energy"
+    folder.mkdir(parents=True)
+    (folder / "a.parquet").write_bytes(b"half")
+    code, _, error = call(monkeypatch, capsys, "status")
+    assert code == 2
+    assert "a.parquet is damaged" in error

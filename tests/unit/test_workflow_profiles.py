@@ -34,11 +34,21 @@ def test_exponents_are_numbers(folders):
         ("00_first: 4\n", "'parameter: value' lines"),
         ("- 00_first\n", "holds a list"),
         ("00_first:\n\tn_qubits: 4\n", "line 2"),
+        ("00_first: 2026-13-45\n", "month must be in 1..12"),
+        ("? [a, b]\n: 1\n", "is no name"),
+        ("00_first:\n  learning_rate: 1" + 400 * "0" + "\n", "is out of range"),
     ],
 )
 def test_a_broken_profile_is_refused_with_the_place(folders, text, words):
     profile(folders[0], "quick", text)
     with pytest.raises(ConfigurationError, match=words.replace("[", r"\[")):
+        profiles.load("quick", *folders)
+
+
+def test_a_profile_that_is_not_text_is_refused(folders):
+    profile(folders[0], "quick", "")
+    (folders[0] / "quick.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match="is not UTF-8 text"):
         profiles.load("quick", *folders)
 
 

@@ -227,7 +227,9 @@ def _gradients(records: Records) -> Numbers:
     found: Numbers = {}
 
     def largest(name: str, rows: pd.DataFrame) -> None:
-        if len(rows):
+        if rows["max_abs_difference"].isna().any():
+            found[name] = Number(None, n=len(rows), records=tables.cite(rows), words="not a number")
+        elif len(rows):
             found[name] = Number(float(rows["max_abs_difference"].max()), n=len(rows), records=tables.cite(rows))
 
     gradients = table[table["quantity"].str.startswith("gradient")]
@@ -324,7 +326,10 @@ def _optimizer_comparison(records: Records) -> Numbers:
         losses, scores = tables.by_seed(rows, "val_loss"), tables.by_seed(rows, "test_score")
         gaps = tables.by_seed(rows.assign(gap=rows["test_loss"] - rows["train_loss"]), "gap")
         for name in losses.columns.unique("optimizer"):
-            rate, inside = tables.best_rate(losses, name, np.nanargmin)
+            try:
+                rate, inside = tables.best_rate(losses, name, np.nanargmin)
+            except NotMeasured:
+                continue
             found[f"best_rate_{task}_{name}"] = _rate(rate, n=len(losses), records=cited)
             found[f"best_rate_inside_{task}_{name}"] = Number(int(inside), words="yes" if inside else "no")
             found[f"tuned_test_score_{task}_{name}"] = Number.of(_points(mean_interval(scores[name][rate].dropna())), cited)

@@ -26,7 +26,7 @@ NUMBER = re.compile(
 #: What looks like a quoted number and is none: blanked out before the search, in both languages.
 NOT_PROSE = (
     re.compile(r"https?://[^\s)\]>\"]+"),
-    re.compile(r"(?:arXiv:|doi:|10\.)\S+", re.IGNORECASE),
+    re.compile(r"(?:arXiv:|doi:|\b10\.\d{4,9}/)\S+", re.IGNORECASE),
     re.compile(r"\b\d{4}-\d{2}-\d{2}\b"),
     re.compile(r"\bv?\d+\.\d+\.\d+\S*"),
     re.compile(
@@ -250,9 +250,15 @@ def load_claims(file: Path | None = None) -> dict:
     """The content of `data/claims.json` or of another such file.
 
     Raises:
-        DataError: it is missing.
+        DataError: it is missing or damaged.
     """
     file = file or paths.data_dir() / "claims.json"
     if not file.is_file():
         raise DataError(f"{paths.relative(file)} is missing: run 'hybridbench claims' first.")
-    return json.loads(file.read_text(encoding="utf-8"))
+    try:
+        claims = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{paths.relative(file)} is damaged ({error}): run 'hybridbench claims' again.") from error
+    if not isinstance(claims, dict) or not {"claims", "numbers"} <= set(claims):
+        raise DataError(f"{paths.relative(file)} holds no claims and numbers: run 'hybridbench claims' again.")
+    return claims

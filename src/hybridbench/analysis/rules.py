@@ -611,6 +611,9 @@ def c22(records: Records) -> Finding:
     """C22. Largest gap between gradients by adjoint, parameter-shift and backprop."""
     table = records["gradients"]
     table = table[table["quantity"].str.startswith("gradient")]
+    if table["max_abs_difference"].isna().any():
+        # A maximum would pass over it; a gradient that is not a number agrees with nothing.
+        return Finding(REFUTED, Number(None, n=len(table), records=tables.cite(table), words="not a number"))
     number = (
         Number(float(table["max_abs_difference"].max()), n=len(table), records=tables.cite(table)) if len(table) else None
     )
@@ -625,7 +628,12 @@ def c25(records: Records) -> Finding:
     pairs, untuned, rows_used = [], [], []
     for shared, rows in tables.sweeps(records):
         losses, scores = tables.by_seed(rows, "val_loss"), tables.by_seed(rows, "test_score")
-        best = {name: tables.best_rate(losses, name, np.nanargmin) for name in losses.columns.unique("optimizer")}
+        best = {}
+        for name in losses.columns.unique("optimizer"):
+            try:
+                best[name] = tables.best_rate(losses, name, np.nanargmin)
+            except NotMeasured:
+                untuned.append(f"{name} on {shared['task']} (a seed diverged at every rate)")
         untuned += [f"{name} on {shared['task']}" for name, (_, inside) in best.items() if not inside]
         for a, b in combinations(sorted(best), 2):
             both = 100 * pd.DataFrame({"a": scores[a][best[a][0]], "b": scores[b][best[b][0]]}).dropna()

@@ -309,7 +309,12 @@ def best_rate(scores: pd.DataFrame, optimizer: str, better: Callable = np.nanarg
     """The learning rate with the best mean over seeds, and whether it lies inside the grid rather than at its edge.
 
     A rate at which any seed diverged has no mean: judging it by the seeds that survived would flatter it.
+
+    Raises:
+        NotMeasured: a seed diverged at every rate.
     """
     means = scores[optimizer].mean(axis=0, skipna=False)
+    if means.isna().all():
+        raise NotMeasured(f"no learning rate at which every seed of {optimizer} ran to its end")
     at = int(better(means.to_numpy()))
     return float(means.index[at]), 0 < at < len(means) - 1

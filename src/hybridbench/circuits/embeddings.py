@@ -24,6 +24,7 @@ class Embedding:
         exact: exactly `max_features` features are needed; otherwise fewer are padded with zeros.
         every_layer: repeated before every layer of the ansatz instead of once before the first.
         inputs_need_backprop: gradients with respect to the features exist with backprop only.
+        fixed_batch: a graph of it can be traced for one size of batch only, not for all at once.
         description: one line for tables and help.
     """
 
@@ -33,6 +34,7 @@ class Embedding:
     exact: bool = True
     every_layer: bool = False
     inputs_need_backprop: bool = False
+    fixed_batch: bool = False
 
 
 def angle(inputs: Any, wires: range) -> None:
@@ -78,7 +80,12 @@ EMBEDDINGS: dict[str, Embedding] = {
     # Pérez-Salinas, Cervera-Lierta, Gil-Fuster, Latorre, Quantum 4, 226 (2020): each repetition adds Fourier frequencies.
     "reuploading": Embedding(angle, _one_per_wire, "RX(x_i) on wire i, again before every layer", every_layer=True),
     "amplitude": Embedding(
-        amplitude, lambda n: 2**n, "up to 2**n features as normalised amplitudes", exact=False, inputs_need_backprop=True
+        amplitude,
+        lambda n: 2**n,
+        "up to 2**n features as normalised amplitudes",
+        exact=False,
+        inputs_need_backprop=True,
+        fixed_batch=True,
     ),
     "none": Embedding(none, lambda n: 0, "no data: an energy problem on |0…0>"),
 }

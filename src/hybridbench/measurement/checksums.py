@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from hybridbench import paths
 from hybridbench.errors import DataError
 
 SUMS = "SHA256SUMS"
+_LINE = re.compile(r"[0-9a-f]{64}  \S.*")
 
 
 def sha256(file: Path) -> str:
@@ -30,13 +32,15 @@ def read_checksums(folder: Path | None = None) -> dict[str, str]:
     """Path below `folder` (default `data/`) → SHA-256.
 
     Raises:
-        DataError: there is no list.
+        DataError: there is no list, or it is empty or damaged.
     """
     target = (folder or paths.data_dir()) / SUMS
     if not target.is_file():
         raise DataError(f"{paths.relative(target)} is missing: take it from git ('git checkout -- data').")
-    pairs = (line.split("  ", 1) for line in target.read_text().splitlines() if line)
-    return {name: digest for digest, name in pairs}
+    lines = [line for line in target.read_text(errors="replace").splitlines() if line]
+    if not lines or not all(_LINE.fullmatch(line) for line in lines):
+        raise DataError(f"{paths.relative(target)} is empty or damaged: take it from git ('git checkout -- data').")
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
 
 def verify(file: Path, folder: Path | None = None) -> None:

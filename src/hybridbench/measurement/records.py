@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from hybridbench import paths
 from hybridbench.errors import ConfigurationError, DataError
-from hybridbench.measurement.checksums import verify, write_checksums
+from hybridbench.measurement.checksums import SUMS, read_checksums, verify, write_checksums
 from hybridbench.measurement.columns import COLUMNS
 from hybridbench.measurement.machine import provenance
 
@@ -50,6 +50,11 @@ def config_hash(config: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _each_once(configs: Iterable[Any]) -> list[Any]:
+    """`configs` without repetitions: a seed that is listed twice is one run."""
+    return list({config_hash(config): config for config in configs}.values())
+
+
 class RecordStore:
     """The records of one study in one folder.
 
@@ -71,8 +76,8 @@ class RecordStore:
         return self.path(config).is_file()
 
     def missing(self, configs: Iterable[Any]) -> list[Any]:
-        """The configurations without a record, in order: what a run that was cut off still has to do."""
-        return [config for config in configs if not self.has(config)]
+        """The configurations without a record, each once, in order: what a run that was cut off still has to do."""
+        return [config for config in _each_once(configs) if not self.has(config)]
 
     def write(self, config: Any, rows: Sequence[Mapping[str, Any]], proof: Mapping[str, Any] | None = None) -> Path:
         """Write the record of `config`: its rows, the configuration, the machine, the versions and the proof.
@@ -107,7 +112,7 @@ class RecordStore:
         if configs is None:
             files = sorted(self.folder.glob("*.parquet"))
         else:
-            configs = list(configs)
+            configs = _each_once(configs)
             if gone := self.missing(configs):
                 raise DataError(f"{len(gone)} of {len(configs)} {self.study} records are missing, the first is {gone[0]!r}.")
             files = [self.path(config) for config in configs]
@@ -119,34 +124,42 @@ class RecordStore:
         return pd.concat([_read_parquet(file) for file in files], ignore_index=True)
 
 
-def _write_parquet(table: pd.DataFrame, target: Path) -> None:
+def _write_parquet(table: pd.DataFrame, target: Path, replace: bool = False) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
+    # Readers of a folder skip names with a dot, so that what a killed process leaves does not spoil it.
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
     os.close(handle)
     try:
         pq.write_table(
             pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd", write_page_checksum=True
         )
         os.chmod(temporary, 0o644)
-        os.link(temporary, target)
+        if replace:
+            os.replace(temporary, target)
+        else:
+            os.link(temporary, target)
     except FileExistsError as error:
         raise DataError(
-            f"Record {paths.relative(target)} exists and is never overwritten; delete it to measure again."
+            f"Record {paths.relative(target)} exists and is never overwritten; to measure again, delete it and "
+            "run 'hybridbench run --force'."
         ) from error
     finally:
-        os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _read_parquet(file: Path) -> pd.DataFrame:
     try:
         return pq.read_table(file, page_checksum_verification=True).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"Record {paths.relative(file)} is damaged ({error}); delete it and run again.") from error
+        raise DataError(
+            f"Record {paths.relative(file)} is damaged ({error}): a shipped one comes back with 'git checkout -- data'; "
+            "one of your own you delete, and run 'hybridbench run --force'."
+        ) from error
 
 
 def shipped_studies() -> list[str]:
     """Names of the studies with shipped records."""
-    return sorted(p.name for p in (paths.data_dir() / "records").iterdir() if p.is_dir())
+    return sorted(p.name for p in (paths.data_dir() / "records").glob("*") if p.is_dir())
 
 
 def read_records(study: str, source: str = "shipped") -> pd.DataFrame:
@@ -173,14 +186,21 @@ def ship(studies: Sequence[str]) -> list[Path]:
 
     A study's rows are taken whole: what `build/records/<study>` holds is what is shipped, nothing else. Studies without
     own records keep the shipped table. Returns the tables written.
+
+    Raises:
+        DataError: a study has no records, or another file of `data/` is damaged: the new checksums would hide it.
     """
+    if (paths.data_dir() / SUMS).is_file():
+        replaced = {paths.data_dir() / "records" / study for study in studies}
+        for name in read_checksums():
+            if (paths.data_dir() / name).parent not in replaced:
+                verify(paths.data_dir() / name)
     written = []
     for study in studies:
         table = RecordStore(study).read()
         for machine, rows in table.groupby("machine", sort=True):
             target = paths.data_dir() / "records" / study / f"{machine}.parquet"
-            target.unlink(missing_ok=True)
-            _write_parquet(rows.sort_values(["record"], kind="stable").reset_index(drop=True), target)
+            _write_parquet(rows.sort_values(["record"], kind="stable").reset_index(drop=True), target, replace=True)
             written.append(target)
     write_checksums()
     return written

@@ -90,7 +90,17 @@ def _on_host(result: Any) -> bool:
         return all(_on_host(value) for value in result.values())
     if isinstance(result, list | tuple):
         return bool(result) and all(_on_host(value) for value in result)
-    return isinstance(result, float | int | np.ndarray | np.generic)
+    if isinstance(result, np.ndarray):
+        return result.dtype != object  # an array of objects may hold tensors
+    return isinstance(result, float | int | np.generic)
+
+
+def _check_on_host(cell: TimingCell, arm: str, result: Any) -> None:
+    if not _on_host(result):
+        raise TimingError(
+            f"Arm {arm!r} of cell {cell.cell!r} returned {type(result).__name__}: a timed call must return numbers "
+            "or NumPy arrays, or the clock may stop before the work is done."
+        )
 
 
 def _load(factory: str) -> Callable[..., Callable[[], Any]]:
@@ -113,11 +123,7 @@ def time_here(cell: TimingCell) -> list[dict[str, Any]]:
         calls[arm.name] = factories[arm.name](**arm.arguments)
         result = calls[arm.name]()
         first[arm.name] = time.perf_counter() - begin
-        if not _on_host(result):
-            raise TimingError(
-                f"Arm {arm.name!r} of cell {cell.cell!r} returned {type(result).__name__}: a timed call must return numbers "
-                "or NumPy arrays, or the clock may stop before the work is done."
-            )
+        _check_on_host(cell, arm.name, result)
         if isinstance(result, Mapping) and "step" not in result:
             raise TimingError(
                 f"Arm {arm.name!r} of cell {cell.cell!r} clocks parts {list(result)} but not the whole, 'step'."
@@ -140,6 +146,7 @@ def time_here(cell: TimingCell) -> list[dict[str, Any]]:
                 begin = time.perf_counter()
                 result = calls[name]()
                 seconds = time.perf_counter() - begin
+                _check_on_host(cell, name, result)
                 row = {"arm": name, "sample": sample, "first_call_seconds": first[name]}
                 parts = result if isinstance(result, Mapping) else {"step": seconds}
                 rows.extend({**row, "part": part, "seconds": float(value)} for part, value in parts.items())

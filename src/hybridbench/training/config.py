@@ -21,8 +21,14 @@ def _check_optimizer(name: str, learning_rate: float) -> None:
     from hybridbench.training.optimizers import OPTIMIZERS
 
     check_name("optimizer", name, OPTIMIZERS)
-    if not (isinstance(learning_rate, int | float) and math.isfinite(learning_rate) and learning_rate > 0):
+    number = isinstance(learning_rate, int | float) and not isinstance(learning_rate, bool)
+    if not (number and math.isfinite(learning_rate) and learning_rate > 0):
         raise ConfigurationError(f"learning_rate is {learning_rate!r}, and must be a positive number.")
+
+
+def _check_seed(seed: object) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ConfigurationError(f"seed is {seed!r}, and must be a whole number from 0 to 4294967295.")
 
 
 def _as_float(config: object, name: str) -> None:
@@ -54,6 +60,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_name("model", self.model, MODELS)
         _check_positive(self, "n_qubits", "n_layers", "batch_size", "epochs")
+        _check_seed(self.seed)
         _check_optimizer(self.optimizer, self.learning_rate)
         _as_float(self, "learning_rate")
         check_name("precision", self.precision, ("float32", "float64"))
@@ -75,5 +82,6 @@ class EnergyConfig:
         _check_positive(self, "steps", "batch_size", "n_qubits")
         if self.n_qubits < 2:
             raise ConfigurationError("n_qubits is 1, and <Z0 Z1> needs two wires.")
+        _check_seed(self.seed)
         _check_optimizer(self.optimizer, self.learning_rate)
         _as_float(self, "learning_rate")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hybridbench.circuits.embeddings import EMBEDDINGS
 from hybridbench.circuits.qnode import original_circuit
 from hybridbench.errors import ConfigurationError, TrainingDiverged
 from hybridbench.stack import import_tensorflow
@@ -89,14 +90,15 @@ def _traced(architecture: TrainingConfig, task_shape: tuple[str, int, int]) -> _
     task = prepare(architecture.task, architecture.n_qubits, 0, architecture.max_samples)
     model = build_model(architecture, task)
     loss_function = loss_of(task)
+    any_batch = architecture.model == "classical" or not EMBEDDINGS[architecture.embedding].fixed_batch
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=any_batch)
     def gradients(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             loss = loss_function(y, model(x))
         return loss, tape.gradient(loss, model.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=any_batch)
     def outputs(x: tf.Tensor) -> tf.Tensor:
         return model(x)
 
@@ -149,7 +151,8 @@ def train(config: TrainingConfig, on_divergence: str = "raise") -> list[dict[str
         row: dict[str, Any] = {"epoch": epoch, "step": step, "seconds": seconds, "n_parameters": model.count_params()}
         for part, (x, y) in parts.items():
             outputs = traced.outputs(tf.constant(x, dtype)).numpy()
-            row[f"{part}_loss"] = float(loss_function(y, outputs))
+            # Tensors, as in training: of arrays Keras would compare every output with every target.
+            row[f"{part}_loss"] = float(loss_function(tf.constant(y), tf.constant(outputs)))
             row[f"{part}_score"] = score(task, outputs, y)
         return row
 

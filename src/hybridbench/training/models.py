@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hybridbench.circuits.embeddings import EMBEDDINGS
 from hybridbench.circuits.layer import keras_layer
 from hybridbench.circuits.spec import CircuitSpec
 from hybridbench.stack import import_tensorflow
@@ -54,7 +55,10 @@ def build_model(config: TrainingConfig, task: PreparedTask, graph: bool = True) 
         spec.check_features(task.n_features)
         first = keras_layer(spec, config.backend, config.diff_method, graph=graph, batch_size=config.batch_size)
     model = tf.keras.Sequential([first, tf.keras.layers.Dense(outputs, name="head")], name=config.model)
-    model.build((None, task.n_features))
+    if config.model != "classical" and EMBEDDINGS[spec.embedding].fixed_batch:
+        model(tf.constant(task.x_train[: config.batch_size], config.precision))
+    else:
+        model.build((None, task.n_features))
     return model
 
 

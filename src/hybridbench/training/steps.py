@@ -17,7 +17,7 @@ import numpy as np
 from hybridbench.circuits.layer import keras_layer
 from hybridbench.circuits.qnode import build_qnode, original_circuit
 from hybridbench.circuits.spec import CircuitSpec
-from hybridbench.engine.backends import make_device
+from hybridbench.engine.backends import BACKENDS, make_device
 from hybridbench.errors import BackendError, check_name
 from hybridbench.measurement.timing import Arm, TimingCell
 from hybridbench.stack import import_tensorflow
@@ -347,4 +347,6 @@ def original_cell(**settings: Any) -> TimingCell:
 
 def _arm(name: str, factory: Callable, n_qubits: int, n_layers: int, batch_size: int, **arguments: Any) -> Arm:
     size = {"n_qubits": n_qubits, "n_layers": n_layers, "batch_size": batch_size}
-    return Arm(name, f"{HERE}:{factory.__name__}", {**size, **arguments})
+    # Work of a GPU simulator needs the driver's proof in whatever cell it stands.
+    gpu = "backend" in arguments and BACKENDS[check_name("backend", arguments["backend"], BACKENDS)].needs_gpu
+    return Arm(name, f"{HERE}:{factory.__name__}", {**size, **arguments}, gpu)

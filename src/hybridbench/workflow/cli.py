@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -232,7 +233,10 @@ def verify_command() -> None:
 
 
 def main() -> None:
-    """Entry point: an error of the user's is one line on standard error and exit code 2, a failing run is exit code 1."""
+    """Entry point: an error of the user's is one line on standard error and exit code 2, a failing run is exit code 1.
+
+    A folder that cannot be written and a full disk are the user's too.
+    """
     try:
         app()
     except HybridbenchError as error:
@@ -240,6 +244,16 @@ def main() -> None:
         from hybridbench.workflow.run import NotebookFailed
 
         sys.exit(1 if isinstance(error, NotebookFailed) else 2)
+    except OSError as error:
+        if not error.filename and error.errno != errno.ENOSPC:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(
+            f"hybridbench: {error.strerror}:{where}. Free or name another place (HYBRIDBENCH_BUILD is the folder of what a "
+            "run makes) and run the same command again.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,10 @@ class Parameter:
         where = f"has element {item!r}, which" if item is not value else "which"
         number = isinstance(item, int | float) and not isinstance(item, bool)
         if kind == "float" and number:
-            item = float(item)
+            try:
+                item = float(item)
+            except OverflowError:
+                raise self._refusal(value, notebook, "is out of range") from None
         if kind and type(item) is not _SCALARS[kind]:
             raise self._refusal(value, notebook, f"{where} has type {type(item).__name__}".removeprefix("which "))
         if self.choices and item not in self.choices:

@@ -21,7 +21,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key, _ in node.value:
-            name = self.construct_object(key)
+            name = self.construct_object(key, deep=True)
+            if not isinstance(name, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r} is no name", key.start_mark)
             if name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{name!r} is given twice", key.start_mark)
             seen.add(name)
@@ -41,7 +43,7 @@ def _read(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigurationError(f"{source}, line {line}: {error.problem or 'not YAML'}; correct the line.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
         raise ConfigurationError(f"{source} is not YAML ({error}); correct it.") from error
 
 
@@ -65,7 +67,11 @@ def load(profile: str, folder: Path | None = None, notebooks: Path | None = None
     folder = folder or paths.root() / "profiles"
     file = folder / f"{check_name('profile', profile, profile_names(folder))}.yaml"
     source = paths.relative(file)
-    given = _read(file.read_text(), source) or {}
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{source} is not UTF-8 text ({error}); correct it.") from error
+    given = _read(text, source) or {}
     if not isinstance(given, dict):
         raise ConfigurationError(
             f"{source} holds a {type(given).__name__}; it is 'notebook:' with 'parameter: value' below."

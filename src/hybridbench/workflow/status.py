@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console, Group
 from rich.table import Table
 
 from hybridbench import paths
+from hybridbench.errors import DataError
 from hybridbench.workflow import parameters, profiles, run
 
 
@@ -35,7 +37,16 @@ def records() -> list[Records]:
 
 def _count(folder: Path) -> tuple[int, int]:
     files = sorted(folder.glob("*.parquet"))
-    return len(files), sum(pq.read_metadata(file).num_rows for file in files)
+    return len(files), sum(_rows(file) for file in files)
+
+
+def _rows(file: Path) -> int:
+    try:
+        return pq.read_metadata(file).num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"Record {paths.relative(file)} is damaged ({error}): delete it and run 'hybridbench run --force'."
+        ) from error
 
 
 def show(profile: str = "quick", console: Console | None = None) -> None:
