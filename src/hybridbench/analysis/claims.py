@@ -133,8 +133,8 @@ LEDGER: tuple[ClaimRule, ...] = (
         "Table 2 ranks FusedAdam first",
         "results",
         "On the original energy: refuted if FusedAdam follows Adam's trajectory to 0.000001 at every step and seed and "
-        "every rate up to the study's largest, 0.5 (one trajectory has one rank) or ends significantly below another optimizer at rate 0.0001; confirmed "
-        "if it ends above all.",
+        "every rate up to the study's largest, 0.5 (one trajectory has one rank), or ends significantly below another "
+        "optimizer at rate 0.0001; confirmed if it ends above all.",
         "largest difference between the energies of FusedAdam and Adam",
         rules.c08,
     ),
@@ -172,7 +172,7 @@ LEDGER: tuple[ClaimRule, ...] = (
         "conclusion",
         "Every optimizer on the original energy and on every task: refuted if in most cases another rate is better "
         "than 0.01 (final energy or validation loss, simultaneous 95 % intervals over paired seeds exclude 0), "
-        "confirmed if in none.",
+        "confirmed if in every case 0.01 is better than every other rate by the same intervals.",
         "cases in which another rate is better",
         rules.c12,
     ),
