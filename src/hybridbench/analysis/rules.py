@@ -150,7 +150,7 @@ def c24(records: Records) -> Finding:
         return gpu_ratio(0.70, lightning=True, only=on_its_hardware)(records)
     known = (table[["cpu", "cores", "system", "python", "tensorflow", "commit"]].astype(str) != "").all(axis=1)
     number = Number(100 * float(known.mean()), n=len(table), unit="%", records=tables.cite(table))
-    return Finding(OPEN, number, "no GPU record from a Tesla T4 beside a Xeon Silver 4214")
+    return Finding(OPEN, number, "no GPU record from a Tesla T4 beside a Xeon Silver 4214", instead=True)
 
 
 def c07(records: Records) -> Finding:
@@ -201,7 +201,8 @@ def c26(records: Records) -> Finding:
     at_20 = sizes[sizes["n_qubits"] >= 20]
     number = Number.of(growth, tables.cite(table))
     if at_20.empty:
-        return Finding(OPEN, number, f"steps measured up to {table['n_qubits'].max()} qubits only, 20 are needed")
+        missing = f"steps measured up to {table['n_qubits'].max()} qubits only, 20 are needed"
+        return Finding(OPEN, number, missing, instead=True)
     at_20 = at_20[at_20["n_qubits"] == at_20["n_qubits"].min()]
     whole_batch = at_20["seconds"] * np.maximum(tables.STUDY_BATCH / at_20["batch_size"], 1)
     hours = float(whole_batch.min()) * STUDY_STEPS / 3600

@@ -106,7 +106,8 @@ GALLERY: dict[str, Entry] = {
     "learning_rates": Entry(
         plots.learning_rates,
         "training",
-        "Validation loss after the last epoch over the learning rate (median over seeds; bars span all seeds). Points "
+        "Validation loss after the last epoch over the learning rate (median over seeds; bars span all seeds). "
+        "The panels end at one and a half times the loss of the untrained model; lines that leave them are worse. Points "
         "where most seeds diverged are left out.",
         "One panel a task: final validation loss over the learning rate on a logarithmic axis, one line an optimizer.",
     ),

@@ -338,12 +338,14 @@ def loss_curves(training: pd.DataFrame) -> Figure:
 
 def learning_rates(training: pd.DataFrame) -> Figure:
     """Final validation loss over the learning rate: median over seeds, bars over all seeds, a panel a task."""
-    final = final_rows(sweep_setting(training))
+    sweep = sweep_setting(training)
+    final = final_rows(sweep)
     tasks = sorted(final["task"].unique())
     with use_style():
         fig, axes = _panels(len(tasks), 4.0, 3.5, columns=2)
         for panel, task in zip(axes, tasks, strict=True):
             rows = final[final["task"] == task]
+            untrained = sweep.loc[(sweep["task"] == task) & (sweep["epoch"] == 0), "val_loss"].median()
             largest = rows["val_loss"].replace(np.inf, np.nan).max()
             for name in in_order(rows["optimizer"]):
                 seeds = rows[rows["optimizer"] == name].groupby("learning_rate")["val_loss"]
@@ -353,6 +355,11 @@ def learning_rates(training: pd.DataFrame) -> Figure:
             panel.set_title(task)
             panel.set_xscale("log")
             panel.xaxis.set_major_locator(LogLocator(10, numticks=12))
+            # Rates that are far too high end tens of times above the start and would flatten all others.
+            panel.set_ylim(0, 1.5 * untrained)
+            panel.axhline(untrained, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
+            panel.annotate("untrained", (0.62, untrained), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+                           textcoords="offset points", ha="right", fontsize=8, color=GREY)  # fmt: skip
             panel.set_xlabel("learning rate")
             panel.set_ylabel("validation loss after the last epoch")
         _legend_below(fig, axes, 5)
