@@ -2,7 +2,7 @@
 
 A rule is a function of the records. It returns *confirmed*, *refuted* or *open* with the number it looked at; none is
 typed by hand, and the same code decides the shipped records and a reader's own. `docs/protocol.md` holds the rules in
-words, written before the records were taken.
+words, and what was changed in them since.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ LEDGER: tuple[ClaimRule, ...] = (
         "batched execution improves efficiency",
         "abstract",
         _FASTER,
-        "step time, loop over the batch over broadcast",
+        "time of the circuit's value and gradient, loop over the batch over broadcast",
         rules.arm_rule("batching", "loop", "broadcast"),
     ),
     ClaimRule(
@@ -105,7 +105,7 @@ LEDGER: tuple[ClaimRule, ...] = (
         "TensorFlow's counterpart, tf.function against eager, over the study's 100 steps with the first call "
         "included: confirmed if the 95 % interval of the ratio of times lies above 1; refuted if it lies below 1 or "
         "its 90 % interval lies within 5 % of 1.",
-        "time of 100 steps with the first call, eager over graph",
+        "time of 100 steps with the first call, eager over a TensorFlow graph",
         rules.c05,
     ),
     ClaimRule(
@@ -270,7 +270,7 @@ LEDGER: tuple[ClaimRule, ...] = (
         "architecture",
         "Confirmed, as a free choice, if adjoint and parameter-shift gradients agree with backprop's to 0.000001 on "
         "every circuit, so that either would have given the same training; refuted if one does not.",
-        "largest difference between gradients",
+        "largest difference between gradients: either way would give the same",
         rules.c22,
     ),
     ClaimRule(
@@ -301,7 +301,8 @@ LEDGER: tuple[ClaimRule, ...] = (
         "README",
         "Test scores of all pairs of optimizers, each at the rate with the lowest validation loss, paired seeds: "
         "refuted if all best rates lie inside the grid and all 90 % intervals lie within 2 points, confirmed if for "
-        "a pair whose best rates do the 90 % interval does not and the simultaneous 95 % interval excludes 0.",
+        "a pair whose best rates do the 90 % interval does not and the simultaneous 95 % interval excludes 0; five seeds or "
+        "more.",
         "largest difference in test score between tuned optimizers",
         rules.c25,
     ),
@@ -332,7 +333,7 @@ LEDGER: tuple[ClaimRule, ...] = (
         "set-up",
         "The full factorial is run here (the study's own record stops in its 4th of 16): confirmed if all 16 "
         "combinations have a run to the last step, refuted if all have records and one stops early.",
-        "combinations with a complete run",
+        "combinations with a complete run here; the study's own record stops in its 4th",
         rules.c28,
     ),
 )

@@ -242,6 +242,23 @@ def _gradients(records: Records) -> Numbers:
 
 
 # ---------------------------------------------------------------------------------------------------------------- energy
+def _process_spread(records: Records) -> Numbers:
+    """How far medians of one and the same step lie apart that were taken in two processes, at different times.
+
+    The cells "parts" and "compile" both hold a whole eager step of default.qubit with backprop.
+    """
+    keys = ["machine", "n_qubits", "n_layers", "batch_size", "threads"]
+    parts, compiled = tables.timing_cell(records, "parts"), tables.timing_cell(records, "compile")
+    parts = parts[(parts["arm"] == "default.qubit/backprop") & (parts["part"] == "step")]
+    eager = compiled[(compiled["arm"] == "eager") & (compiled["part"] == "step")]
+    both = pd.concat({"a": parts.groupby(keys)["seconds"].median(), "b": eager.groupby(keys)["seconds"].median()}, axis=1)
+    both = both.dropna()
+    if both.empty:
+        return {}
+    ratio = (both.max(axis=1) / both.min(axis=1)).max()
+    return {"process_spread": Number(float(ratio), n=len(both), records=tables.cite(pd.concat([parts, eager])))}
+
+
 def _energy(records: Records) -> Numbers:
     rows = tables.energy_rows(records)
     cited = tables.cite(rows)
@@ -389,6 +406,7 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _ratio_section("batching", "loop", "broadcast", "batching_speedup"),
     _ratio_section("precision", "complex128", "complex64", "precision_speedup"),
     _compile,
+    _process_spread,
     _optimizer_steps,
     _original_steps,
     _circuits,

@@ -106,7 +106,9 @@ def show(rows: Sequence[Row], console: Console | None = None) -> None:
 
 
 def _text(decided: Decided) -> str:
-    return f"{decided.verdict}: {decided.text}" if decided.text not in {"", "–"} else decided.verdict
+    # An open GPU claim's number is a CPU's; without room for what it is, it stays away.
+    withheld = decided.needs_gpu and decided.verdict == "open"
+    return decided.verdict if withheld or decided.text in {"", "–"} else f"{decided.verdict}: {decided.text}"
 
 
 def _not_run(shipped: Decided) -> str:
