@@ -39,7 +39,7 @@ GALLERY: dict[str, Entry] = {
     "energy": Entry(
         plots.energy_curves,
         "energy",
-        "The original study's objective. Left: mean energy over steps, each optimizer at its best learning rate "
+        "The original study's objective. Left: mean energy over steps, each optimizer at its best rate of the study's grid "
         "(line: median over seeds, band: all seeds). Right: energies of untrained parameters for different seeds, "
         "their closed-form mean, and the three energies that the study ranked in its Table 2.",
         "Left, rising energy curves of the optimizers towards the optimum of one. Right, a scatter of untrained "
