@@ -54,7 +54,7 @@ format: setup  ## let ruff mend style and formatting
 	$(BIN)/ruff format .
 
 lab: setup  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
 
 status: setup  ## what has run, what is out of date, which records there are
 	$(BIN)/hybridbench status --profile $(PROFILE)

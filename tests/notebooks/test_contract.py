@@ -202,7 +202,7 @@ def test_the_full_profile_fits_every_notebook_and_is_larger():
         ("https://example.org/home/page", False),
         ("build/tmp/x", False),
         ("a/b and c", False),
-        (json.dumps({"path": "/work/repo/file"}), True),
+        (json.dumps({"path": "/opt/repo/file"}), True),
     ],
 )
 def test_the_search_for_absolute_paths_finds_them(text, bad):
