@@ -6,18 +6,21 @@ PROFILE ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .venv-peers
+PEERS_READY := $(PEERS)/.ready
+BENCH := $(if $(CELLS),--cells "$(CELLS)") $(if $(FORCE),--force)
 # The GPU packages are taken where there is an NVIDIA driver; GPU=1 or GPU=0 decides by hand.
 GPU ?= $(shell test -e /proc/driver/nvidia/version -o -e /dev/nvidiactl && echo 1 || echo 0)
 LOCKS := -r requirements.lock $(if $(filter 1,$(GPU)),-r requirements-gpu.lock)
-UV_COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
+UV_COMPILE := uv pip compile --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help setup reproduce test lint format lab status paper figures claims verify lock clean
+.PHONY: help setup reproduce test lint format lab status bench bench-peers paper figures claims verify lock clean
 
 help:  ## list all targets
 	@echo "hybridbench: what speeds up the training of hybrid quantum-classical models"
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo
 	@echo "  PROFILE=quick|full (now $(PROFILE))   PYTHON=python3.12 (now $(PYTHON))   GPU=0|1 (now $(GPU))"
 
@@ -59,6 +62,19 @@ lab: setup  ## open the notebooks in JupyterLab
 status: setup  ## what has run, what is out of date, which records there are
 	$(BIN)/hybridbench status --profile $(PROFILE)
 
+bench: setup  ## time one training step in every way (CELLS="8,2,32 memory" for some, FORCE=1 for again)
+	$(BIN)/hybridbench bench $(BENCH)
+
+bench-peers: setup $(PEERS_READY)  ## the same with PennyLane 0.45 + jax.jit (own environment) and C by hand
+	$(BIN)/hybridbench bench-peers $(BENCH)
+
+$(PEERS_READY): requirements-peers.lock
+	rm -rf $(PEERS)
+	$(PYTHON) -m venv $(PEERS)
+	@echo "Installing the peers' pinned packages (about 900 MB on disk, half a minute) ..."
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
+	touch $@
+
 verify: setup  ## check data/ against its checksums
 	$(BIN)/hybridbench verify
 
@@ -71,9 +87,10 @@ figures: setup  ## draw figures/ from the shipped records
 paper: claims figures  ## build paper/paper.pdf with every number from data/claims.json
 	$(BIN)/hybridbench paper
 
-lock:  ## renew both lock files (needs uv)
-	$(UV_COMPILE) --extra dev --output-file requirements.lock
-	$(UV_COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock \
+lock:  ## renew all lock files (needs uv)
+	$(UV_COMPILE) pyproject.toml --extra dev --output-file requirements.lock
+	$(UV_COMPILE) peers/requirements.in --output-file requirements-peers.lock
+	$(UV_COMPILE) pyproject.toml --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock \
 	  $$(sed -nE 's/^([a-zA-Z0-9_.-]+)==.*/--no-emit-package \1/p' requirements.lock)
 
 clean:  ## remove build/ (own records, executed notebooks, own figures); keeps .venv

@@ -1,27 +1,211 @@
-"""Circuits as Keras layers: PennyLane's `KerasLayer` as shipped, and a subclass that also runs in graph mode."""
+"""Circuits as Keras layers: PennyLane's as shipped, a subclass that compiles the circuit, and one that only traces it."""
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Sequence
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from hybridbench.circuits.compiled import CompiledCircuit
+from hybridbench.circuits.python_call import call_from_graph
 from hybridbench.circuits.qnode import build_qnode
 from hybridbench.circuits.spec import CircuitSpec
+from hybridbench.circuits.tracing import ChangingCircuit, tf
 from hybridbench.engine.backends import BACKENDS, check_memory, make_device, state_memory_bytes
+from hybridbench.engine.compiler import UnsupportedCircuit
 from hybridbench.errors import ConfigurationError, check_name
-from hybridbench.stack import import_tensorflow
 
-tf = import_tensorflow()
-import pennylane as qml  # noqa: E402  (TensorFlow first, with its start-up notices held back)
+import pennylane as qml  # isort: skip  (TensorFlow first, with its start-up notices held back)
+from tensorflow.python.saved_model.save_context import in_save_context  # isort: skip
+from tf_keras.src.utils.control_flow_util import GraphOrParentsInXlaContext  # isort: skip
+
+ENGINES = ("auto", "cpu", "tensorflow")
 
 # AutoGraph would translate the whole simulator line by line: 42-58 s for a first step instead of 2-5 s.
-_call_without_autograph = tf.autograph.experimental.do_not_convert(qml.qnn.KerasLayer.call)
+_without_autograph = tf.autograph.experimental.do_not_convert
+_call_as_shipped = _without_autograph(qml.qnn.KerasLayer.call)
+
+
+class _Kept:
+    """What a layer keeps that is no part of it: Keras does not save it, and a copy of the layer starts without.
+
+    Attributes:
+        circuits: for each kind of inputs the compiled circuit, or why there is none.
+        told: whether the user knows that it is not compiled.
+    """
+
+    def __init__(self) -> None:
+        self.circuits: dict[tuple, CompiledCircuit | Exception] = {}
+        self.told = False
+
+    def __deepcopy__(self, memo: dict) -> _Kept:
+        return _Kept()
 
 
 class KerasLayer(qml.qnn.KerasLayer):
+    """`qml.qnn.KerasLayer` whose circuit is compiled: same signature, weights, results and saved files, and far faster.
+
+    The circuit is traced and compiled at the first call. The engine then computes it whatever simulator the QNode names
+    (`default.qubit`, `lightning.qubit` or `hybridbench.qubit`), with exact gradients, in the layer's own precision: float32
+    models in complex64, float64 models in complex128. `model.fit` runs it in graph mode, with `steps_per_execution` and with
+    `jit_compile=True`.
+
+    A circuit that cannot be compiled (noise, mid-circuit measurement, shots, gates that the engine does not know, branches
+    on the values of inputs or weights) runs as PennyLane's layer runs it; a warning says why, once per layer. In graph mode
+    it is traced where it differentiates by backprop, and otherwise called from the graph as Python code.
+
+    As under `tf.function`, what the quantum function reads besides its arguments is read while it is traced, not at every
+    step. A device's tracker does not see compiled calls. A model saved as SavedModel holds the circuit as TensorFlow
+    operations, so that it loads without this package.
+
+    Args:
+        qnode: as for `qml.qnn.KerasLayer`.
+        weight_shapes: as for `qml.qnn.KerasLayer`.
+        output_dim: as for `qml.qnn.KerasLayer`.
+        weight_specs: as for `qml.qnn.KerasLayer`.
+        engine: "cpu" for the compiled kernels; "tensorflow" for TensorFlow operations, which run on any device and can be
+            differentiated again; "auto" for the kernels, and TensorFlow operations under XLA.
+        **kwargs: as for `qml.qnn.KerasLayer`.
+
+    Raises:
+        ConfigurationError: an unknown engine; on a call, engine "cpu" or a circuit that is not compiled under XLA.
+    """
+
+    def __init__(
+        self,
+        qnode: qml.QNode,
+        weight_shapes: dict,
+        output_dim: Any,
+        weight_specs: dict | None = None,
+        engine: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(qnode, weight_shapes, output_dim, weight_specs, **kwargs)
+        self.engine = check_name("engine", engine, ENGINES)
+        self._dynamic = False
+        self._kept = _Kept()
+
+    def call(self, inputs: Any) -> Any:
+        """Evaluate the circuit.
+
+        Args:
+            inputs: shape (..., n_features).
+
+        Returns:
+            Shape (..., n_outputs); (...) where the QNode returns one expectation value that is not in a list.
+        """
+        return self._call(inputs)
+
+    @_without_autograph
+    def _call(self, inputs: tf.Tensor) -> tf.Tensor:
+        x = tf.reshape(inputs, (-1, inputs.shape[-1])) if len(inputs.shape) > 2 else inputs
+        circuit = self._circuit(x)
+        if isinstance(circuit, CompiledCircuit):
+            try:
+                return _with_batch_of(inputs, circuit(x, list(self.qnode_weights.values()), self._engine()))
+            except UnsupportedCircuit as error:
+                circuit = error
+        self._tell(circuit)
+        if tf.executing_eagerly() or in_save_context():
+            return _call_as_shipped(self, inputs)
+        if self._traceable(circuit):
+            try:
+                return _call_as_shipped(self, inputs)
+            except Exception:  # noqa: BLE001  (whatever stops the trace, the same call works as Python code)
+                pass
+        return _with_batch_of(inputs, self._called_from_graph(x))
+
+    def get_config(self) -> dict:
+        """The layer's configuration, without the QNode."""
+        return {**super().get_config(), "engine": self.engine}
+
+    def _circuit(self, x: tf.Tensor) -> CompiledCircuit | Exception:
+        """The circuit compiled for inputs like `x`, on first use; or why it cannot be."""
+        key = self.qnode, self.qnode.device, self.qnode.diff_method, x.dtype, x.shape.rank, x.shape[-1:]
+        if key not in self._kept.circuits:
+            names, weights = [self.input_arg, *self.qnode_weights], list(self.qnode_weights.values())
+            try:
+                self._kept.circuits[key] = CompiledCircuit(self.qnode, names, x, weights)
+            except Exception as error:  # noqa: BLE001  (whatever the circuit raises, PennyLane's layer shall raise or mend)
+                self._kept.circuits[key] = error
+        return self._kept.circuits[key]
+
+    def _tell(self, error: Exception) -> None:
+        if self._kept.told:
+            return
+        self._kept.told = True
+        why = str(error).strip().partition("\n")[0]
+        if not isinstance(error, UnsupportedCircuit):
+            why = f"tracing it raises {type(error).__name__}: {why}"
+        warnings.warn(f"Layer {self.name!r} is not compiled and runs as qml.qnn.KerasLayer does: {why}", stacklevel=2)
+
+    def _engine(self) -> ModuleType:
+        """The module that computes the circuit where this call is made."""
+        under_xla = _under_xla()
+        if under_xla and self.engine == "cpu":
+            raise ConfigurationError("engine 'cpu' cannot run under XLA (jit_compile=True): use 'auto' or 'tensorflow'.")
+        if self.engine == "tensorflow" or under_xla or in_save_context():
+            from hybridbench.engine import tensorflow
+
+            return tensorflow
+        from hybridbench.engine import operation
+
+        return operation
+
+    def _traceable(self, why: Exception) -> bool:
+        """Whether PennyLane's layer can be traced for a circuit that is not compiled."""
+        if isinstance(why, ChangingCircuit) or self.qnode.device.shots:
+            return False
+        return qml.QNode.get_gradient_fn(self.qnode.device, "tf", self.qnode.diff_method)[0] == "backprop"
+
+    def _called_from_graph(self, x: tf.Tensor) -> tf.Tensor:
+        """PennyLane's layer as Python code that a graph calls, in the layer's type and of shape (batch, *output_dim)."""
+        if _under_xla():
+            raise ConfigurationError(
+                f"Layer {self.name!r} is not compiled, and XLA (jit_compile=True) cannot call Python: leave jit_compile off."
+            )
+        shape = None if self.output_dim is None else x.shape[:-1].concatenate(self.output_dim)
+
+        def evaluate(x: tf.Tensor, weights: Sequence[tf.Tensor]) -> tf.Tensor:
+            given = dict(zip(self.qnode_weights, weights, strict=True))
+            layer = SimpleNamespace(qnode=self.qnode, input_arg=self.input_arg, qnode_weights=given)
+            results = qml.qnn.KerasLayer._evaluate_qnode(layer, x)
+            if results.dtype.is_complex:
+                raise ConfigurationError("A circuit that is not compiled returns complex numbers in eager mode only.")
+            if shape is None:
+                return results
+            wanted = (*x.shape[:-1], *shape[x.shape.rank - 1 :])
+            if math.prod(results.shape) != math.prod(wanted):
+                raise ConfigurationError(
+                    f"output_dim is {self.output_dim}, and the circuit returns shape {results.shape} for inputs of shape "
+                    f"{x.shape}: set output_dim to what it returns for one sample."
+                )
+            return tf.reshape(results, wanted)
+
+        weights = [tf.convert_to_tensor(weight) for weight in self.qnode_weights.values()]
+        return call_from_graph(evaluate, x, weights, tf.as_dtype(self.compute_dtype), shape)
+
+
+def _with_batch_of(inputs: tf.Tensor, results: tf.Tensor) -> tf.Tensor:
+    """Results of the inputs with one batch dimension at most, in the batch dimensions that the inputs have."""
+    if len(inputs.shape) < 3:
+        return results
+    return tf.reshape(results, tf.concat([tf.shape(inputs)[:-1], tf.shape(results)[1:]], 0))
+
+
+def _under_xla() -> bool:
+    """Whether a function is being traced for XLA (jit_compile=True)."""
+    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+class TracedKerasLayer(qml.qnn.KerasLayer):
     """`qml.qnn.KerasLayer` that can be traced by `tf.function`, with the same signature, weights and results.
 
     PennyLane's class declares itself dynamic, so that Keras runs every step of it eagerly. With a QNode whose simulator is
-    made of TensorFlow operations (`default.qubit` with backprop) there is no need for that.
+    made of TensorFlow operations (`default.qubit` with backprop) there is no need for that. The simulation itself stays
+    PennyLane's, unlike in `KerasLayer`: this is the layer of the timing arms "graph" and "xla".
 
     Raises:
         ConfigurationError: the QNode does not differentiate by backprop, so that it cannot be part of a graph.
@@ -38,14 +222,14 @@ class KerasLayer(qml.qnn.KerasLayer):
 
     def call(self, inputs: Any) -> Any:
         """Evaluate the circuit for inputs of shape (..., n_features); returns shape (..., n_qubits)."""
-        return _call_without_autograph(self, inputs)
+        return _call_as_shipped(self, inputs)
 
 
 def keras_layer(
     spec: CircuitSpec,
     backend: str = "default.qubit",
     diff_method: str = "backprop",
-    precision: str = "complex128",
+    precision: str | None = None,
     graph: bool = False,
     batch_size: int = 1,
 ) -> qml.qnn.KerasLayer:
@@ -55,8 +239,10 @@ def keras_layer(
         spec: the circuit; its weights become the layer's one trainable weight.
         backend: a name of `hybridbench.engine.backends.BACKENDS`.
         diff_method: one of the backend's differentiation methods.
-        precision: complex type of the state vector.
-        graph: True for the subclass that graph mode takes (backprop only), False for PennyLane's class as shipped.
+        precision: complex type of the state vector; None for complex128, or for that of Keras's `floatx` where the compiled
+            layer is asked for.
+        graph: False for PennyLane's class as shipped. True for the subclass that graph mode takes: `KerasLayer`, compiled,
+            with backend "hybridbench.qubit"; `TracedKerasLayer` with the others (backprop only).
         batch_size: samples per step, for the memory estimate.
 
     Raises:
@@ -67,10 +253,15 @@ def keras_layer(
     methods = BACKENDS[check_name("backend", backend, BACKENDS)].diff_methods
     if diff_method not in methods:
         raise ConfigurationError(f"diff_method {diff_method!r} does not work on {backend}; it has {', '.join(methods)}.")
+    compiled = graph and backend == "hybridbench.qubit"
+    if precision is None:
+        precision = "complex64" if compiled and tf.keras.backend.floatx() == "float32" else "complex128"
     gates = spec.n_parameters + spec.n_qubits * (spec.n_layers + 1)
     needed = state_memory_bytes(spec.n_qubits, diff_method, batch_size, gates, precision)
     check_memory(needed, f"A training step of {spec.n_qubits} qubits, batch {batch_size}, with {diff_method}")
     device = make_device(backend, spec.n_qubits, precision)
     qnode = build_qnode(spec, device, diff_method, interface="tf")
-    layer = KerasLayer if graph else qml.qnn.KerasLayer
-    return layer(qnode, spec.weight_shapes, output_dim=spec.n_qubits, name="quantum")
+    given = {"output_dim": spec.n_qubits, "name": "quantum"}
+    if compiled:
+        return KerasLayer(qnode, spec.weight_shapes, **given, dtype="float32" if precision == "complex64" else "float64")
+    return (TracedKerasLayer if graph else qml.qnn.KerasLayer)(qnode, spec.weight_shapes, **given)

@@ -53,6 +53,14 @@ BACKENDS = {
             batches=False,
             about="PennyLane's cuStateVec simulator for NVIDIA GPUs, one circuit per sample",
         ),
+        Backend(
+            "hybridbench.qubit",
+            ("adjoint", "backprop"),
+            ("complex64", "complex128"),
+            needs_gpu=False,
+            batches=True,
+            about="this package's simulator: compiled circuits, whole batches, adjoint gradients",
+        ),
     )
 }
 

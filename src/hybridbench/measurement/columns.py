@@ -18,10 +18,10 @@ class Column(NamedTuple):
 COLUMNS: dict[str, Column] = {
     # naming
     "record": Column("-", "name of the record: hash of its configuration"),
-    "study": Column("-", "table that the row belongs to: circuits, gradients, timing, training or energy"),
+    "study": Column("-", "table that the row belongs to: circuits, gradients, timing, bench, training or energy"),
     "revision": Column("1", "raised when the code changes what a record of this configuration means"),
     # configuration
-    "cell": Column("-", "name of a timing cell: which arms are compared"),
+    "cell": Column("-", "name of a timing cell: which arms are compared; in bench: step, memory or first_call"),
     "task": Column("-", "data set or energy problem"),
     "model": Column("-", "hybrid, separable (the twin without entanglement) or classical (parameter-matched)"),
     "embedding": Column("-", "how features become a quantum state"),
@@ -42,6 +42,8 @@ COLUMNS: dict[str, Column] = {
     "samples": Column("1", "timed repetitions of each arm"),
     "warmup": Column("1", "untimed repetitions of each arm after its first call"),
     "arms": Column("-", "the compared arms, JSON: name, factory and its arguments"),
+    "processes": Column("1", "processes that each arm ran in, one after the other"),
+    "budget_seconds": Column("s", "how long an arm gave samples in one process"),
     "n_pairs": Column("1", "random pairs of parameter sets behind an expressibility"),
     "n_points": Column("1", "random parameter points behind an average"),
     # timing results
@@ -50,6 +52,12 @@ COLUMNS: dict[str, Column] = {
     "sample": Column("1", "index of the timed repetition; arms of one sample ran next to each other"),
     "seconds": Column("s", "wall time: one timed repetition, or the training time up to this row"),
     "first_call_seconds": Column("s", "wall time of the arm's first call: building, tracing, compiling"),
+    "import_seconds": Column("s", "wall time of importing what the arm needs"),
+    "process": Column("1", "index of the process; processes of the same index ran interleaved"),
+    "calls": Column("1", "consecutive calls whose mean is one timed repetition"),
+    "peak_memory_mib": Column("MiB", "most memory that the arm's process held at once"),
+    "packages": Column("-", "JSON of the versions in the arm's own environment"),
+    "note": Column("-", "why an arm has no times; empty where it has"),
     # training results
     "step": Column("1", "optimizer steps taken before this row"),
     "epoch": Column("1", "epochs finished before this row; 0 is the untrained model"),

@@ -79,6 +79,14 @@ GALLERY: dict[str, Entry] = {
         "for each circuit size.",
         "compile",
     ),
+    "rungs": Entry(
+        plots.rungs,
+        "timing",
+        "A training step from KerasLayer as shipped to the compiled layer, rung by rung: how many times faster (median "
+        "ratio and 95 % bootstrap interval) and the median step.",
+        "One row a rung: the factor by which a step is faster than with KerasLayer as shipped, on a logarithmic axis.",
+        "rungs",
+    ),
     "precision": Entry(
         plots.precision,
         "timing",

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
+from hybridbench.analysis.bench import BASELINES, findings
 from hybridbench.analysis.claims import Verdict
 from hybridbench.analysis.statistics import Interval, median_interval, median_ratio, time_to_target
 from hybridbench.analysis.tables import SWEEP_KEYS
@@ -215,6 +216,66 @@ def compilation(timing: pd.DataFrame) -> Figure:
             panel.set_xticks(range(len(cases)), [f"{n} qubits\nbatch {b}" for n, b in cases])
             panel.set_xlim(-0.5, len(cases) - 0.5)
         _legend_below(fig, axes, 3)
+    return fig
+
+
+def rungs(timing: pd.DataFrame) -> Figure:
+    """How many times faster a step is on each rung than as shipped, paired, with its interval (cell "rungs")."""
+    rows = _steps(_cell(timing, "rungs"))
+    cases = list(rows.groupby(["n_qubits", "n_layers", "batch_size"]))
+    arms = [arm for arm in in_order(rows["arm"]) if arm != "as shipped"][::-1]
+    with use_style():
+        fig, axes = _panels(len(cases), 6.4 if len(cases) == 1 else 4.2, 1.0 + 0.42 * len(arms), columns=2, sharey=True)
+        for panel, ((n_qubits, n_layers, batch), group) in zip(axes, cases, strict=True):
+            both = group.pivot_table(index=[*PAIR, "record"], columns="arm", values="seconds")
+            for at, arm in enumerate(arms):
+                pairs = both[["as shipped", arm]].dropna()
+                ratio = median_ratio(pairs["as shipped"].to_numpy(), pairs[arm].to_numpy())
+                panel.errorbar(ratio.value, at, xerr=_bars([ratio]), **style_of(arm).line(linestyle="none", markersize=8))
+                milliseconds = 1e3 * pairs[arm].median()
+                text = f"{ratio.value:.0f}×, {milliseconds:.2g} ms"
+                panel.annotate(text, (ratio.high, at), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9)
+            shipped = 1e3 * both["as shipped"].median()
+            panel.set_title(f"{n_qubits} qubits, {n_layers} layers, batch {batch}: {shipped:.0f} ms as shipped")
+            panel.set_xscale("log")
+            panel.set_xlim(left=1)
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.margins(x=0.3)
+            panel.set_xlabel("times faster than as shipped")
+            panel.set_yticks(range(len(arms)), [style_of(arm).label for arm in arms])
+            panel.set_ylim(-0.6, len(arms) - 0.4)
+    return fig
+
+
+def bench_steps(bench: pd.DataFrame) -> Figure:
+    """One training step in every way, one panel a size, with how many times faster than PennyLane's layer it is."""
+    found = findings(one_machine(_need(bench[bench["cell"] == "step"], "benchmark cell 'step'", "'make bench'")))
+    steps = found[found["quantity"] == "step"].dropna(subset=["value"])
+    faster = found[found["quantity"] == "times faster"]
+    arms = in_order(steps["arm"])[::-1]
+    sizes = list(steps.groupby(["n_qubits", "n_layers", "batch_size"]))
+    with use_style():
+        fig, axes = _panels(len(sizes), 3.6, 1.1 + 0.27 * len(arms), sharey=True)
+        for panel, ((n_qubits, n_layers, batch), rows) in zip(axes, sizes, strict=True):
+            for row in rows.itertuples():
+                at, style = arms.index(row.arm), style_of(row.arm)
+                bar = _bars([Interval(row.value, row.low, row.high, row.processes)])
+                panel.errorbar(row.value, at, xerr=bar, **style.line(linestyle="none", markersize=6.5))
+                factor = faster[
+                    (faster[["n_qubits", "n_layers", "batch_size"]] == (n_qubits, n_layers, batch)).all(axis=1)
+                    & (faster["arm"] == row.arm)
+                    & faster["against"].isin(BASELINES)
+                ]["value"]
+                for value in factor:
+                    text = f"{value:,.0f}×" if value >= 100 else f"{value:.3g}×"
+                    place = (row.high if np.isfinite(row.high) else row.value, at)
+                    panel.annotate(text, place, xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
+            panel.set_title(f"{n_qubits} qubits, {n_layers} layers, batch {batch}")
+            panel.set_xscale("log")
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.margins(x=0.16)
+            panel.set_xlabel("one training step (ms)")
+            panel.set_yticks(range(len(arms)), [style_of(arm).label for arm in arms])
     return fig
 
 

@@ -46,8 +46,8 @@ class TrainingConfig:
     ansatz: str = "strongly_entangling"
     n_qubits: int = 4  #: wires, and features after PCA
     n_layers: int = 2
-    backend: str = "default.qubit"
-    diff_method: str = "backprop"
+    backend: str = "hybridbench.qubit"
+    diff_method: str = "adjoint"
     optimizer: str = "adam"
     learning_rate: float = 0.01
     batch_size: int = 32

@@ -58,10 +58,11 @@ def step_model(
     precision: str = "complex128",
     graph: bool = False,
     front: bool = True,
+    floatx: str = "float64",
 ) -> tf.keras.Sequential:
     """The model of workload W; without `front` the circuit takes n_qubits features directly."""
     tf.keras.utils.set_random_seed(0)
-    tf.keras.backend.set_floatx("float64")
+    tf.keras.backend.set_floatx(floatx)
     layers = [tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front")] if front else []
     layers.append(keras_layer(_spec(n_qubits, n_layers), backend, diff_method, precision, graph))
     layers.append(tf.keras.layers.Dense(N_CLASSES, name="head"))
@@ -78,6 +79,7 @@ def keras_step(
     mode: str = "eager",
     front: bool = True,
     device: str = "CPU:0",
+    floatx: str = "float64",
 ) -> Step:
     """A whole step through Keras: `model.train_on_batch` with Adam.
 
@@ -87,10 +89,12 @@ def keras_step(
         batch_size: samples of the step.
         backend: a name of `BACKENDS`.
         diff_method: one of the backend's.
-        precision: complex type of the state vector; the Keras model is in float64 throughout.
-        mode: "eager" (PennyLane's KerasLayer as shipped), "graph" (traced) or "xla" (traced and compiled).
+        precision: complex type of the state vector.
+        mode: "eager" (PennyLane's KerasLayer), "graph" (a layer that can be traced; on "hybridbench.qubit" the compiled one)
+            or "xla" (traced and compiled by XLA).
         front: whether a dense layer stands before the circuit, so that gradients of the circuit's inputs are needed.
         device: TensorFlow's device for everything that TensorFlow computes, "CPU:0" or "GPU:0".
+        floatx: Keras's type of numbers.
 
     Raises:
         BackendError: TensorFlow does not have the device, or put the weights elsewhere.
@@ -99,12 +103,12 @@ def keras_step(
     if device not in [found.name.removeprefix("/device:") for found in tf.config.list_logical_devices()]:
         raise BackendError(f"TensorFlow sees no device {device} in this process; nothing ran.")
     with tf.device(device):
-        model = step_model(n_qubits, n_layers, backend, diff_method, precision, mode != "eager", front)
+        model = step_model(n_qubits, n_layers, backend, diff_method, precision, mode != "eager", front, floatx)
         if front:
-            x, y = _pixels(batch_size, "float64")
+            x, y = _pixels(batch_size, floatx)
         else:
             task = prepare("digits", n_qubits, 0)
-            x, y = tf.constant(task.x_train[:batch_size]), tf.constant(task.y_train[:batch_size])
+            x, y = tf.constant(task.x_train[:batch_size], floatx), tf.constant(task.y_train[:batch_size])
         model.compile(make_optimizer("adam", 0.01), _loss(), run_eagerly=mode == "eager", jit_compile=mode == "xla")
 
     def step() -> list[Any]:
@@ -305,6 +309,29 @@ def compile_cell(n_qubits: int, n_layers: int, batch_size: int, modes: list[str]
     """The same step of W eagerly, as a graph and, where asked, compiled by XLA."""
     arms = tuple(_arm(mode, keras_step, n_qubits, n_layers, batch_size, mode=mode) for mode in modes)
     return TimingCell("compile", n_qubits, n_layers, batch_size, arms, **settings)
+
+
+#: The fast path rung by rung: what `keras_step` is told for each. Each rung changes one thing of the one before it.
+RUNGS: dict[str, dict[str, str]] = {
+    "as shipped": {"backend": "default.qubit", "diff_method": "backprop"},
+    "device swapped": {"backend": "hybridbench.qubit", "diff_method": "adjoint"},
+    "compiled layer": {"backend": "hybridbench.qubit", "diff_method": "adjoint", "mode": "graph"},
+    "XLA instead": {"backend": "hybridbench.qubit", "diff_method": "backprop", "mode": "xla"},
+    "single precision": {
+        "backend": "hybridbench.qubit",
+        "diff_method": "adjoint",
+        "mode": "graph",
+        "precision": "complex64",
+        "floatx": "float32",
+    },
+}
+
+
+def rungs_cell(n_qubits: int, n_layers: int, batch_size: int, rungs: list[str], **settings: Any) -> TimingCell:
+    """The same step of W from PennyLane's layer as shipped to the compiled layer in single precision, one arm a rung."""
+    given = {name: RUNGS[check_name("rung", name, RUNGS)] for name in rungs}
+    arms = tuple(_arm(name, keras_step, n_qubits, n_layers, batch_size, **rung) for name, rung in given.items())
+    return TimingCell("rungs", n_qubits, n_layers, batch_size, arms, **settings)
 
 
 def precision_cell(n_qubits: int, n_layers: int, batch_size: int, **settings: Any) -> TimingCell:

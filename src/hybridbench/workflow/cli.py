@@ -130,6 +130,64 @@ def verdict_command() -> None:
     _finish(verdict.this_machines_rows())
 
 
+Cells = Annotated[
+    str, typer.Option("--cells", help="Which cells, separated by spaces: sizes as '8,2,32', 'memory', 'first_call'.")
+]
+Processes = Annotated[int, typer.Option(help="Processes of every arm; fewer than 3 give no interval.")]
+Seconds = Annotated[float, typer.Option(help="How long an arm gives samples in one process.")]
+Again = Annotated[bool, typer.Option("--force", "-f", help="Measure also what has a record, and replace it.")]
+
+
+@app.command("bench")
+def bench_command(cells: Cells = "", processes: Processes = 3, seconds: Seconds = 4.0, force: Again = False) -> None:
+    """Benchmark one training step: KerasLayer as shipped, the fast device, the compiled layer, XLA, the engine alone.
+
+    Table and figure go to build/bench, records to build/records/bench. A run that was cut off continues with the cells that
+    are missing. Let nothing else run meanwhile.
+
+    **Examples**
+
+    hybridbench bench
+
+    hybridbench bench --cells "8,2,32 memory" --force
+    """
+    _bench(False, cells, processes, seconds, force)
+
+
+@app.command("bench-peers")
+def bench_peers_command(cells: Cells = "", processes: Processes = 3, seconds: Seconds = 4.0, force: Again = False) -> None:
+    """The same with PennyLane 0.45 + jax.jit and hand-written C among the arms; 'make bench-peers' makes their environment.
+
+    **Example**
+
+    hybridbench bench-peers --cells 8,2,32
+    """
+    _bench(True, cells, processes, seconds, force)
+
+
+def _bench(peers: bool, names: str, processes: int, seconds: float, force: bool) -> None:
+    from hybridbench import paths
+    from hybridbench.measurement.records import RecordStore
+    from hybridbench.report.bench import write
+    from hybridbench.training import bench
+    from hybridbench.workflow.run import duration
+
+    def told(turn: bench.Turn) -> None:
+        left = f"about {duration(turn.seconds_left)} left"
+        where = f"[{turn.number}/{turn.of}] {turn.cell.title}, process {turn.process} of {turn.cell.processes}"
+        print(f"{where}, {left}", file=sys.stderr, flush=True)
+
+    wanted = bench.cells(peers, names.split(), processes, seconds)
+    store = RecordStore(bench.STUDY)
+    if force:
+        for cell in wanted:
+            store.path(cell).unlink(missing_ok=True)
+    text, files = write(bench.run(wanted, store, told), paths.build_dir() / "bench")
+    print(text)
+    for file in files:
+        print(f"wrote {paths.relative(file)}")
+
+
 @app.command("claims")
 def claims_command(source: Source = "shipped") -> None:
     """Decide all claims and write every quoted number: data/claims.json, or build/claims.json from this machine's records.

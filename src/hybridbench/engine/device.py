@@ -1,0 +1,836 @@
+"""The PennyLane device `hybridbench.qubit`: every circuit and interface of PennyLane on the engines of this package."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import autograd
+import numpy as np
+import pennylane as qml
+from autograd import numpy as anp
+from autograd.extend import defvjp_argnum, primitive
+from autograd.numpy.numpy_boxes import ArrayBox
+from pennylane.devices import DefaultExecutionConfig, Device, ExecutionConfig
+from pennylane.devices.default_qubit import accepted_analytic_measurement, accepted_sample_measurement
+from pennylane.devices.modifiers import simulator_tracking, single_tape_support
+from pennylane.devices.preprocess import (
+    decompose,
+    null_postprocessing,
+    validate_adjoint_trainable_params,
+    validate_device_wires,
+    validate_measurements,
+)
+from pennylane.devices.qubit.measure import measure
+from pennylane.devices.qubit.simulate import measure_final_state
+from pennylane.math import Interface
+from pennylane.measurements import ClassicalShadowMP, ExpectationMP, MidMeasureMP, ShadowExpvalMP
+from pennylane.operation import Channel, Operator
+from pennylane.ops.functions import bind_new_parameters
+from pennylane.tape import QuantumScript
+from pennylane.transforms.core import TransformProgram
+
+from hybridbench.engine.backends import check_memory, state_memory_bytes
+from hybridbench.engine.compiler import UnsupportedCircuit
+from hybridbench.engine.plan import Plan, known, make_plan, plan_key, trace
+from hybridbench.stack import import_tensorflow
+
+ENGINES = ("auto", "cpu", "tensorflow", "cuda")
+TENSORFLOW = {Interface.TF, Interface.TF_AUTOGRAPH}
+NO_BACKPROP = {Interface.TORCH, Interface.JAX, Interface.JAX_JIT}
+OWN_METHODS = {"best", "adjoint", "device", "backprop"}
+CACHE_SIZE = 256  #: plans that a device keeps
+NUMBERS = (np.ndarray, np.number, int, float, complex)
+SMALL = 2**17  #: amplitudes of a batch
+CONSTANTS = (qml.QubitUnitary, qml.DiagonalQubitUnitary, qml.BasisState)  #: their parameter is part of the program
+
+
+@simulator_tracking
+@single_tape_support
+class HybridbenchQubit(Device):
+    """A state-vector simulator that runs whole batches through compiled circuits and differentiates by the adjoint method.
+
+    Args:
+        wires: number of wires or their labels; None takes the wires of each circuit.
+        shots: default number of shots, None for exact results.
+        c_dtype: type of the amplitudes, `numpy.complex64` or `numpy.complex128`. Results have the type of the circuit's
+            parameters in TensorFlow, and the real type that belongs to `c_dtype` otherwise.
+        engine: "cpu" (compiled kernels), "tensorflow" (TensorFlow's operations, also on its GPU), or "auto": "cpu", and
+            "tensorflow" for `diff_method="backprop"`. "cuda" is refused, since there is no such engine yet.
+        seed: of the samples that are drawn with shots; None draws it from the operating system.
+
+    Raises:
+        qml.DeviceError: an engine or a type that does not exist.
+
+    Gradients: `diff_method` "best", "adjoint" and "device" are exact, cost about two more runs whatever the number of
+    parameters, and take memory for a few states whatever the depth. "backprop" is for TensorFlow alone, needs memory for the
+    state after every layer, and can be differentiated again.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the device in `qml.device`."""
+        return "hybridbench.qubit"
+
+    def __init__(
+        self,
+        wires: int | Iterable[Hashable] | None = None,
+        shots: int | Sequence[int] | None = None,
+        c_dtype: Any = np.complex128,
+        engine: str = "auto",
+        seed: Any = None,
+    ) -> None:
+        super().__init__(wires=wires, shots=shots)
+        if engine not in ENGINES:
+            raise qml.DeviceError(f"engine {engine!r} does not exist on {self.name}; choose one of {', '.join(ENGINES)}.")
+        if engine == "cuda":
+            raise qml.DeviceError(
+                f"{self.name} has no CUDA engine in this version, and nothing falls back: "
+                "use engine='cpu', or engine='tensorflow' for TensorFlow's GPU."
+            )
+        try:
+            self._precision = np.dtype(c_dtype).name
+        except TypeError:
+            self._precision = str(c_dtype)
+        if self._precision not in {"complex64", "complex128"}:
+            raise qml.DeviceError(
+                f"c_dtype {c_dtype!r} is not complex64 or complex128, the types that {self.name} computes in."
+            )
+        self._engine = engine
+        self._rng = np.random.default_rng(seed)
+        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self._orders: dict[tuple, tuple[Hashable, ...]] = {}
+
+    @property
+    def c_dtype(self) -> type:
+        """Type of the amplitudes."""
+        return np.dtype(self._precision).type
+
+    # --- what PennyLane asks before it runs ------------------------------------------------------------------------------
+
+    def supports_derivatives(
+        self, execution_config: ExecutionConfig | None = None, circuit: QuantumScript | None = None
+    ) -> bool:
+        """Whether the device itself differentiates this circuit in this way.
+
+        Raises:
+            qml.QuantumFunctionError: a method of its own was asked for that cannot work for this circuit; says what can.
+        """
+        if execution_config is None:
+            return True
+        method = execution_config.gradient_method
+        if method not in OWN_METHODS:
+            return False
+        reason = _refusal(self._engine, execution_config, circuit)
+        if reason and method != "best" and circuit is not None:
+            raise qml.QuantumFunctionError(f"diff_method {method!r} of {self.name} {reason}")
+        return not reason
+
+    supports_vjp = supports_derivatives
+    supports_jvp = supports_derivatives
+
+    def setup_execution_config(
+        self, config: ExecutionConfig | None = None, circuit: QuantumScript | None = None
+    ) -> ExecutionConfig:
+        """Decide how gradients are taken.
+
+        TensorFlow's tensors go through the circuit as one operation that has a gradient, which PennyLane calls "backprop";
+        the option "engine" says whether that operation's gradient is the adjoint method ("cpu") or TensorFlow's. All other
+        interfaces call `compute_vjp`.
+        """
+        config = config or DefaultExecutionConfig
+        if config.mcm_config.mcm_method not in {None, "deferred"}:
+            raise qml.DeviceError(
+                f"mcm_method {config.mcm_config.mcm_method!r} is not available on {self.name}, which defers mid-circuit "
+                "measurements to the end: use mcm_method='deferred', or run the circuit on default.qubit."
+            )
+        method = config.gradient_method
+        if method not in OWN_METHODS:
+            return config
+        options = dict(config.device_options)
+        if "engine" not in options:
+            twice = config.derivative_order > 1 and config.interface in TENSORFLOW
+            wants_tensorflow = method == "backprop" or twice
+            options["engine"] = self._engine if self._engine != "auto" else "tensorflow" if wants_tensorflow else "cpu"
+        through_tensorflow = config.interface in TENSORFLOW
+        return replace(
+            config,
+            gradient_method="backprop" if through_tensorflow or method == "backprop" else "adjoint",
+            use_device_gradient=True,
+            use_device_jacobian_product=not (through_tensorflow or method == "backprop"),
+            grad_on_execution=False,
+            # PennyLane's jax.jit asks for vector-Jacobian products only where tapes keep their arrays.
+            convert_to_numpy=config.interface != Interface.JAX_JIT,
+            device_options=options,
+        )
+
+    def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> TransformProgram:
+        """One transform, which lets a circuit pass that has the structure of an earlier one."""
+        program = TransformProgram()
+        program.add_transform(_prepare, device=self, config=execution_config or DefaultExecutionConfig)
+        return program
+
+    # --- values ----------------------------------------------------------------------------------------------------------
+
+    def execute(
+        self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig = DefaultExecutionConfig
+    ) -> tuple:
+        """Results of each circuit: a value for one measurement, else a tuple of values.
+
+        Values of a broadcast circuit have a leading batch axis. Results are TensorFlow tensors, with gradients, where the
+        configuration says "backprop" and TensorFlow, else NumPy arrays.
+        """
+        if execution_config.gradient_method == "backprop":
+            engine = execution_config.device_options.get("engine", "cpu")
+            if execution_config.interface in TENSORFLOW:
+                return tuple(self._tensors(c, engine, c.get_parameters(trainable_only=False)) for c in circuits)
+            if execution_config.interface == Interface.AUTOGRAD:
+                return tuple(self._through_tensors(circuit) for circuit in circuits)
+        return tuple(self._values(circuit, execution_config.interface) for circuit in circuits)
+
+    def _values(self, circuit: QuantumScript, interface: Interface) -> Any:
+        plan, parameters = self._plan(circuit), _numbers(circuit)
+        real = np.dtype(self._precision).type(0).real.dtype
+        if interface in TENSORFLOW:  # TensorFlow joins no float64 gradient to a float32 parameter
+            floats = [p.dtype for p in parameters if p.dtype.kind in "fc"]
+            real = np.result_type(*floats).type(0).real.dtype if floats else real
+        if circuit.shots:
+            return self._sampled(plan, circuit, parameters)
+        return _shaped(self._measured(plan, circuit, parameters), circuit, plan, real)
+
+    def _measured(self, plan: Plan, circuit: QuantumScript, parameters: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The value of each measurement, without shots."""
+        if plan.program.outputs:
+            return list(self._call("expectations", plan, parameters).T)
+        return _measure_state(self._call("state", plan, parameters), _standard(circuit, plan), plan.batched)
+
+    def _sampled(self, plan: Plan, circuit: QuantumScript, parameters: Sequence[np.ndarray]) -> Any:
+        state = np.asarray(self._call("state", plan, parameters), np.complex128)
+        state /= np.linalg.norm(state, axis=1, keepdims=True)  # complex64 leaves more than the sampler's tolerance
+        state = state.reshape(([-1] if plan.batched else []) + [2] * len(plan.wires))
+        measured = QuantumScript([], _standard(circuit, plan), shots=circuit.shots)
+        return measure_final_state(measured, state, plan.batched, rng=self._rng)
+
+    def _call(self, task: str, plan: Plan, parameters: Sequence[np.ndarray], *cotangent: np.ndarray) -> Any:
+        """One call of the engine on arrays."""
+        rows = plan.rows(parameters)
+        engine = _TensorflowOnArrays if self._engine == "tensorflow" else _cpu()
+        if task.startswith("state") or self._engine == "tensorflow":
+            self._check_memory(plan, rows)
+        return getattr(engine, task)(
+            plan.program,
+            plan.shared.read(parameters, 1)[0],
+            plan.sample.read(parameters, rows),
+            *cotangent,
+            precision=self._precision,
+            initial=plan.first_state(parameters),
+        )
+
+    def _check_memory(self, plan: Plan, rows: int, layers: int = 1) -> None:
+        n = len(plan.wires)
+        needed = rows * state_memory_bytes(n, "backprop", 1, layers, self._precision)
+        if needed > 2**28:  # asking the machine costs more time than a small circuit
+            check_memory(needed, f"{rows} states of {n} qubits in {self._precision}")
+
+    # --- gradients -------------------------------------------------------------------------------------------------------
+
+    def compute_vjp(
+        self,
+        circuits: Sequence[QuantumScript],
+        cotangents: Sequence[Any],
+        execution_config: ExecutionConfig = DefaultExecutionConfig,
+    ) -> tuple:
+        """Gradients of sum(cotangent * result) with respect to each circuit's trainable parameters, by the adjoint method.
+
+        Args:
+            circuits: broadcast circuits too.
+            cotangents: for each circuit the same structure as its result.
+
+        Returns:
+            For each circuit a tuple with one array per trainable parameter, of that parameter's shape: a parameter that
+            is shared by the batch gets the sum over the batch.
+        """
+        return tuple(self._vjp(c, given) for c, given in zip(circuits, cotangents, strict=True))
+
+    def execute_and_compute_vjp(
+        self,
+        circuits: Sequence[QuantumScript],
+        cotangents: Sequence[Any],
+        execution_config: ExecutionConfig = DefaultExecutionConfig,
+    ) -> tuple[tuple, tuple]:
+        """Results and gradients."""
+        values = tuple(self._values(circuit, execution_config.interface) for circuit in circuits)
+        return values, tuple(self._vjp(c, given) for c, given in zip(circuits, cotangents, strict=True))
+
+    def compute_derivatives(
+        self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig = DefaultExecutionConfig
+    ) -> tuple:
+        """Jacobians: for each measurement and trainable parameter an array, result axes first."""
+        return tuple(self._jacobian(circuit) for circuit in circuits)
+
+    def execute_and_compute_derivatives(
+        self, circuits: Sequence[QuantumScript], execution_config: ExecutionConfig = DefaultExecutionConfig
+    ) -> tuple[tuple, tuple]:
+        """Results and Jacobians."""
+        values = tuple(self._values(circuit, execution_config.interface) for circuit in circuits)
+        return values, tuple(self._jacobian(circuit) for circuit in circuits)
+
+    def compute_jvp(
+        self,
+        circuits: Sequence[QuantumScript],
+        tangents: Sequence[Any],
+        execution_config: ExecutionConfig = DefaultExecutionConfig,
+    ) -> tuple:
+        """Changes of the results for given changes of the trainable parameters, through the Jacobian."""
+        return tuple(self._jvp(circuit, given) for circuit, given in zip(circuits, tangents, strict=True))
+
+    def execute_and_compute_jvp(
+        self,
+        circuits: Sequence[QuantumScript],
+        tangents: Sequence[Any],
+        execution_config: ExecutionConfig = DefaultExecutionConfig,
+    ) -> tuple[tuple, tuple]:
+        """Results and their changes."""
+        values = tuple(self._values(circuit, execution_config.interface) for circuit in circuits)
+        return values, tuple(self._jvp(circuit, given) for circuit, given in zip(circuits, tangents, strict=True))
+
+    def _vjp(self, circuit: QuantumScript, cotangents: Any) -> tuple[np.ndarray, ...]:
+        cotangents = (cotangents,) if len(circuit.measurements) == 1 else cotangents
+        parameters = _numbers(circuit)
+        gradients = self._pull_back(self._plan(circuit), circuit, parameters, cotangents)
+        return _Gradients(gradients[i] for i in circuit.trainable_params)
+
+    def _pull_back(
+        self, plan: Plan, circuit: QuantumScript, parameters: Sequence[np.ndarray], cotangents: Sequence[Any]
+    ) -> list[np.ndarray]:
+        """Gradients of Re(sum(cotangent * result)) with respect to all parameters; a complex one's is d/dRe - i d/dIm."""
+        if plan.program.outputs:
+            rows = [np.reshape(np.real(_array(c)), -1) for c in cotangents]
+            d_shared, d_sample, d_initial = self._call("expectations_vjp", plan, parameters, np.stack(rows, axis=1))
+        else:
+            state = self._call("state", plan, parameters)
+            d_state = _measurement_pull_back(state, _standard(circuit, plan), plan.batched, cotangents)
+            d_shared, d_sample, d_initial = self._call("state_vjp", plan, parameters, d_state)
+        found = [np.zeros(np.shape(p), complex if np.iscomplexobj(p) else float) for p in parameters]
+        for gather, gradient in ((plan.shared, d_shared[None]), (plan.sample, d_sample)):
+            for position, part in gather.spread(np.asarray(gradient, float)):
+                found[position] += part.reshape(found[position].shape)
+        if plan.initial is not None:
+            target = found[plan.initial]
+            gradient = np.conj(np.asarray(d_initial)[:, plan.places])
+            gradient = gradient if target.ndim > 1 else gradient.sum(axis=0)
+            target += gradient if np.iscomplexobj(target) else np.real(gradient)
+        return found
+
+    def _jacobian(self, circuit: QuantumScript) -> Any:
+        plan, parameters = self._plan(circuit), _numbers(circuit)
+        values = [np.asarray(v) for v in self._measured(plan, circuit, parameters)]
+        found = []
+        for i, value in enumerate(values):
+            columns = []
+            for entry in range(value.size):
+                cotangents = [np.zeros(v.shape) for v in values]
+                cotangents[i].flat[entry] = 1
+                real = self._pull_back(plan, circuit, parameters, cotangents)
+                if np.iscomplexobj(value):
+                    imaginary = self._pull_back(plan, circuit, parameters, [-1j * c for c in cotangents])
+                    real = [a + 1j * b for a, b in zip(real, imaginary, strict=True)]
+                columns.append(real)
+            axes = value.shape if plan.batched else value.shape[1:]
+            found.append(
+                tuple(
+                    np.reshape([column[p] for column in columns], (*axes, *np.shape(parameters[p])))
+                    for p in circuit.trainable_params
+                )
+            )
+        found = [rows[0] if len(rows) == 1 else rows for rows in found]
+        return _one_or_all(found)
+
+    def _jvp(self, circuit: QuantumScript, tangents: Any) -> Any:
+        jacobian = self._jacobian(circuit)
+        rows = (jacobian,) if len(circuit.measurements) == 1 else jacobian
+        found = []
+        for row in rows:
+            blocks = (row,) if len(circuit.trainable_params) == 1 else row
+            parts = [np.tensordot(b, t, axes=np.ndim(t)) for b, t in zip(blocks, map(_array, tangents), strict=True)]
+            found.append(sum(parts))
+        return _one_or_all(found)
+
+    # --- TensorFlow ------------------------------------------------------------------------------------------------------
+
+    def _tensors(self, circuit: QuantumScript, engine: str, parameters: Sequence[Any]) -> Any:
+        """Results as tensors with gradients, eagerly or in a graph."""
+        tf = _tf()
+        plan = self._plan(circuit)
+        wanted = self._result_type(tf, parameters)
+        if engine == "cpu":
+            # The operation keeps the final state for the gradient; called eagerly it costs more than a small circuit.
+            small = tf.executing_eagerly() and plan.rows(parameters) * 2 ** len(plan.wires) <= SMALL
+            if small or not plan.program.outputs:
+                return self._through_numpy(tf, plan, circuit, parameters, wanted)
+        run = _operation() if engine == "cpu" else _tensorflow()
+        real = tf.float32 if self._precision == "complex64" else tf.float64
+        shared = plan.shared.tensors(tf, parameters, real, False)
+        sample = plan.sample.tensors(tf, parameters, real, True)
+        initial = plan.first_state_tensor(tf, parameters, self.c_dtype)
+        if plan.initial is not None and not plan.sample.parameters:
+            sample = tf.zeros([tf.shape(initial)[0], 0], real)
+        if engine == "tensorflow" and sample.shape[0] is not None:
+            self._check_memory(plan, sample.shape[0], len(plan.program.layers))
+        if plan.program.outputs:
+            values = tf.cast(run.expectations(plan.program, shared, sample, initial=initial), wanted)
+            found = tf.unstack(values, num=len(circuit.measurements), axis=1)
+            return _one_or_all([v if plan.batched else tf.reshape(v, []) for v in found])
+        state = run.state(plan.program, shared, sample, initial=initial)
+        state = tf.reshape(state, ([-1] if plan.batched else []) + [2] * len(plan.wires))
+        found = [measure(m, state, is_state_batched=plan.batched) for m in _standard(circuit, plan)]
+        complex_ = tf.complex64 if wanted == tf.float32 else tf.complex128
+        return _one_or_all([tf.cast(v, complex_ if v.dtype.is_complex else wanted) for v in found])
+
+    def _result_type(self, tf: Any, parameters: Sequence[Any]) -> Any:
+        """The type of the parameters, since TensorFlow joins no gradient of one type to a parameter of another one."""
+        types = {p.dtype for p in parameters if tf.is_tensor(p)}
+        for found in (tf.float64, tf.float32):
+            if found in types:
+                return found
+        return tf.float32 if self._precision == "complex64" else tf.float64
+
+    def _through_numpy(self, tf: Any, plan: Plan, circuit: QuantumScript, parameters: Sequence[Any], wanted: Any) -> Any:
+        """All measurements on the CPU engine as one function of tensors whose gradient is the adjoint method."""
+        complex_ = tf.complex64 if wanted == tf.float32 else tf.complex128
+        kinds = [complex_ if _is_complex(m) else wanted for m in circuit.measurements]
+        chosen = [i for i, p in enumerate(parameters) if tf.is_tensor(p)]
+        drop = slice(None) if plan.batched else 0
+
+        def numbers(values: Sequence[np.ndarray]) -> list[np.ndarray]:
+            found = list(parameters)
+            for i, value in zip(chosen, values, strict=True):
+                found[i] = value
+            return [np.asarray(value) for value in found]
+
+        def forward(*values: np.ndarray) -> list[np.ndarray]:
+            found = self._measured(plan, circuit, numbers(values))
+            return [np.asarray(v[drop], kind.as_numpy_dtype) for v, kind in zip(found, kinds, strict=True)]
+
+        def backward(*values: np.ndarray) -> list[np.ndarray]:
+            values, cotangents = values[: len(chosen)], values[len(chosen) :]
+            found = self._pull_back(plan, circuit, numbers(values), [np.conj(c) for c in cotangents])
+            return [np.conj(found[i]).astype(p.dtype) for i, p in zip(chosen, values, strict=True)]
+
+        def call(function: Callable, inputs: Sequence[Any], types: Sequence[Any], shapes: Sequence[Any]) -> tuple[Any, ...]:
+            if tf.executing_eagerly():
+                return tuple(map(tf.constant, function(*(tensor.numpy() for tensor in inputs))))
+            found = _as_tuple(tf.numpy_function(function, inputs, types))
+            for tensor, shape in zip(found, shapes, strict=True):
+                tensor.set_shape(shape)
+            return found
+
+        @tf.custom_gradient
+        def run(*tensors: Any) -> tuple[tuple[Any, ...], Callable]:
+            batch = [None] if plan.batched else []
+            values = call(forward, tensors, kinds, [[*batch, *_shape(m, plan)] for m in circuit.measurements])
+
+            def gradient(*cotangents: Any) -> tuple[Any, ...]:
+                inputs = [*tensors, *cotangents]
+                return call(backward, inputs, [t.dtype for t in tensors], [t.shape for t in tensors])
+
+            return values, gradient
+
+        return _one_or_all(_as_tuple(run(*(tf.convert_to_tensor(parameters[i]) for i in chosen))))
+
+    def _through_tensors(self, circuit: QuantumScript) -> Any:
+        """Results as autograd arrays, which the TensorFlow engine differentiates any number of times."""
+        tf = _tf()
+        plan = self._plan(circuit)
+        parameters = circuit.get_parameters(trainable_only=False)
+        boxes = [i for i, p in enumerate(parameters) if isinstance(p, ArrayBox)]
+        parts = (anp.real, anp.imag)  # complex numbers cross as two real ones: the two frameworks conjugate differently
+        inputs = [part(parameters[i]) for i in boxes for part in parts]
+
+        def values(*tensors: Any) -> Any:
+            given = [_array(p) for p in parameters]
+            for k, i in enumerate(boxes):
+                real, imaginary = tensors[2 * k : 2 * k + 2]
+                given[i] = tf.complex(real, imaginary) if np.iscomplexobj(given[i]) else real
+            found = _as_tuple(self._tensors(circuit, "tensorflow", given))
+            return tf.concat([tf.reshape(part(v), [-1]) for v in found for part in (tf.math.real, tf.math.imag)], axis=0)
+
+        flat, found = _on_autograd(tf, values)(*inputs), []
+        batch = [plan.rows([_array(p) for p in parameters])] if plan.batched else []
+        for m in circuit.measurements:
+            shape = (*batch, *_shape(m, plan))
+            real, imaginary = (anp.reshape(flat[k * math.prod(shape) : (k + 1) * math.prod(shape)], shape) for k in (0, 1))
+            flat = flat[2 * math.prod(shape) :]
+            found.append(real + 1j * imaginary if _is_complex(m) else real)
+        return _one_or_all(found)
+
+    # --- plans -----------------------------------------------------------------------------------------------------------
+
+    def _plan(self, circuit: QuantumScript) -> Plan:
+        wires = self._order(circuit)
+        key = plan_key(circuit, wires)
+        found = self._plans.get(key)
+        if found is None:
+            found = self._new_plan(circuit, wires)
+            self._plans[key] = found
+            while len(self._plans) > CACHE_SIZE:
+                self._plans.popitem(last=False)
+        else:
+            self._plans.move_to_end(key)
+        return found
+
+    def _knows(self, circuit: QuantumScript) -> bool:
+        if any(isinstance(op, MidMeasureMP) for op in circuit.operations) or not _has_constant_observables(circuit):
+            return False
+        try:
+            return plan_key(circuit, self._order(circuit)) in self._plans
+        except UnsupportedCircuit:
+            return False
+
+    @staticmethod
+    def _new_plan(circuit: QuantumScript, wires: tuple[Hashable, ...]) -> Plan:
+        if not circuit.shots and all(isinstance(m, ExpectationMP) and m.obs is not None for m in circuit.measurements):
+            found = make_plan(circuit, wires, from_state=False)
+            if found.program.outputs:
+                return found
+        return make_plan(circuit, wires, from_state=True)
+
+    def _order(self, circuit: QuantumScript) -> tuple[Hashable, ...]:
+        """The wires of the state vector, most significant first: those of the circuit, or of the device where all count."""
+        used = circuit.wires.labels
+        if self.wires is None:  # PennyLane's rule: 0 to n - 1 in this order, other labels as they appear
+            operated = circuit.op_wires.labels
+            standard = set(operated) == set(range(len(operated))) and set(used) == set(range(len(used)))
+            return tuple(range(len(used))) if standard else used
+        everything = any(m.obs is None and m.mv is None and not m.wires for m in circuit.measurements)
+        found = self._orders.get((used, everything))
+        if found is None:
+            own = [w for w in self.wires if everything or w in used]
+            found = (*own, *(w for w in used if w not in own))  # measurements that are deferred take further wires
+            self._orders[used, everything] = found
+        return found
+
+
+# --- before the run --------------------------------------------------------------------------------------------------------
+
+
+def _refusal(engine: str, config: ExecutionConfig, circuit: QuantumScript | None) -> str:
+    """Why the device cannot differentiate a circuit in this way, or "" where it can."""
+    backprop = config.gradient_method == "backprop"
+    if (
+        circuit is None
+    ):  # all that PennyLane knows when it makes a QNode; what it asks with the circuit gets the reasons below
+        return ""
+    if backprop and engine == "cpu":
+        return "needs the TensorFlow engine, and engine is 'cpu': use diff_method='adjoint', or engine='auto'."
+    if backprop and config.interface in NO_BACKPROP:
+        return f"needs TensorFlow or autograd, and the interface is {config.interface.value!r}: use diff_method='adjoint'."
+    if backprop and any(isinstance(m.obs, qml.SparseHamiltonian) for m in circuit.measurements):
+        return "knows no sparse Hamiltonians: use diff_method='adjoint'."
+    if circuit.shots:
+        return (
+            f"takes no shots, and there are {circuit.shots.total_shots}: use diff_method='parameter-shift', or shots=None."
+        )
+    twice = backprop or (config.interface in TENSORFLOW and engine != "cpu")
+    if config.derivative_order > 1 and not twice:
+        return f"gives first derivatives only, and max_diff is {config.derivative_order}: use diff_method='parameter-shift'."
+    if config.gradient_method == "best" and any(_is_trained(m.obs, config.interface) for m in circuit.measurements):
+        return "does not reach the parameters of observables: use diff_method='parameter-shift'."
+    return ""
+
+
+def _is_trained(op: Operator | None, interface: Interface) -> bool:
+    """Whether a gradient with respect to a parameter of `op` is being taken."""
+    values = [] if op is None else op.data
+    if interface == Interface.AUTOGRAD:  # an array of PennyLane's own NumPy calls itself trainable also where nobody asks
+        return any(isinstance(value, ArrayBox) for value in values)
+    return any(qml.math.get_interface(value) == interface.get_like() and qml.math.requires_grad(value) for value in values)
+
+
+def _has_constant_observables(circuit: QuantumScript) -> bool:
+    return all(isinstance(v, NUMBERS) for m in circuit.measurements if m.obs is not None for v in m.obs.data)
+
+
+@qml.transform
+def _prepare(
+    tape: QuantumScript, device: HybridbenchQubit, config: ExecutionConfig
+) -> tuple[Sequence[QuantumScript], Callable]:
+    """Check a circuit and turn it into one that the device can run; one of a known structure passes as it is."""
+    if device._knows(tape):
+        return (tape,), null_postprocessing
+    name = device.name
+    validate_device_wires(tape, device.wires, name=name)
+    validate_measurements(tape, accepted_analytic_measurement, accepted_sample_measurement, name=name)
+    steps = TransformProgram()
+    if any(isinstance(op, MidMeasureMP) for op in tape.operations):
+        steps.add_transform(qml.defer_measurements, allow_postselect=False)
+    shadows = any(isinstance(m, ClassicalShadowMP | ShadowExpvalMP) for m in tape.measurements)
+    if shadows or any(isinstance(op, CONSTANTS) and op.batch_size is not None for op in tape.operations):
+        steps.add_transform(
+            qml.transforms.broadcast_expand
+        )  # PennyLane's shadows know no batch, programs no batch of matrices
+    steps.add_transform(_with_constants)
+    steps.add_transform(_decomposed, name=name)
+    steps.add_transform(_compilable, device=device)
+    if config.gradient_method in OWN_METHODS and any(_is_trained(m.obs, config.interface) for m in tape.measurements):
+        validate_adjoint_trainable_params(QuantumScript([], tape.measurements))  # warns
+    tapes, join = steps((tape,))
+    return tapes, lambda results: join(results)[0]
+
+
+@qml.transform
+def _with_constants(tape: QuantumScript) -> tuple[Sequence[QuantumScript], Callable]:
+    """Matrices and basis states that are not trained, and observables, as NumPy arrays."""
+    operations = [_as_constant(op) for op in tape.operations]
+    if any(new is not old for new, old in zip(operations, tape.operations, strict=True)):
+        tape = tape.copy(operations=operations)
+    if not _has_constant_observables(tape):
+        tape = tape.copy(measurements=[_constant_measurement(m) for m in tape.measurements])
+    return (tape,), null_postprocessing
+
+
+def _constant_measurement(measurement: Any) -> Any:
+    if measurement.obs is None or not measurement.obs.data:
+        return measurement
+    return type(measurement)(obs=bind_new_parameters(measurement.obs, [_array(value) for value in measurement.obs.data]))
+
+
+def _as_constant(op: Operator) -> Operator:
+    if isinstance(op, qml.StatePrep) and getattr(op, "is_sparse", False):
+        return qml.StatePrep(np.asarray(op.state_vector().todense()).reshape(-1), wires=op.wires)
+    if not isinstance(op, CONSTANTS) or isinstance(op.data[0], np.ndarray):
+        return op
+    if qml.math.is_abstract(op.data[0]) or qml.math.requires_grad(op.data[0]):
+        return op
+    return bind_new_parameters(op, [np.asarray(qml.math.unwrap(op.data[0]))])
+
+
+@qml.transform
+def _decomposed(tape: QuantumScript, name: str) -> tuple[Sequence[QuantumScript], Callable]:
+    """The same circuit of gates and templates that a plan can be made of; what is decomposed keeps its interface."""
+    for op in tape.operations:
+        if isinstance(op, Channel):
+            raise qml.DeviceError(
+                f"{op.name} is noise, and {name} computes state vectors: run this circuit on default.mixed."
+            )
+    n_prepared = 0
+    for op in tape.operations:
+        if not isinstance(op, qml.BasisState):
+            break
+        n_prepared += 1
+    first = tape.operations[:1]
+    leading = first if first and isinstance(first[0], qml.StatePrep) else tape.operations[:n_prepared]
+    kept = {id(op) for op in leading}
+
+    def stop(op: Operator) -> bool:
+        if isinstance(op, qml.operation.StatePrepBase):
+            return id(op) in kept
+        return known(op) or trace(op) is not None
+
+    return decompose(tape, stop, skip_initial_state_prep=False, decomposer=_parts, name=name)
+
+
+def _parts(op: Operator) -> list[Operator]:
+    """A gate as simpler ones; a constant gate that has only a matrix as that matrix."""
+    try:
+        return op.decomposition()
+    except qml.operation.DecompositionUndefinedError:
+        if isinstance(op, CONSTANTS) or not op.has_matrix or qml.operation.is_trainable(op):
+            raise
+        return [qml.QubitUnitary(np.asarray(qml.math.unwrap(op.matrix())), wires=op.wires)]
+
+
+@qml.transform
+def _compilable(tape: QuantumScript, device: HybridbenchQubit) -> tuple[Sequence[QuantumScript], Callable]:
+    """Check that the circuit compiles."""
+    try:
+        device._plan(tape)
+    except UnsupportedCircuit as error:
+        raise qml.DeviceError(str(error)) from error
+    return (tape,), null_postprocessing
+
+
+# --- measurements ----------------------------------------------------------------------------------------------------------
+
+
+def _standard(circuit: QuantumScript, plan: Plan) -> list[Any]:
+    """The measurements on the wires 0 to n - 1."""
+    if plan.wires == tuple(range(len(plan.wires))):
+        return circuit.measurements
+    positions = {wire: i for i, wire in enumerate(plan.wires)}
+    return [m.map_wires(positions) for m in circuit.measurements]
+
+
+def _shape(measurement: Any, plan: Plan) -> tuple[int, ...]:
+    return measurement.shape(shots=None, num_device_wires=len(plan.wires))
+
+
+def _is_complex(measurement: Any) -> bool:
+    return measurement.numeric_type is complex
+
+
+def _measure_state(state: Any, measurements: Sequence[Any], batched: bool) -> list[Any]:
+    """PennyLane's measurements of each row of `state`, (rows, 2**n): values with a leading axis of rows."""
+    rows, n = len(state), state.shape[1].bit_length() - 1
+    state = state.reshape(([rows] if batched else []) + [2] * n)
+    values = [measure(m, state, is_state_batched=batched) for m in measurements]
+    shapes = [tuple(qml.math.shape(v)) for v in values]
+    # PennyLane drops the axis of a batch of one sample in some measurements.
+    return [
+        v if batched and s[:1] == (rows,) else qml.math.reshape(v, (rows, *s)) for v, s in zip(values, shapes, strict=True)
+    ]
+
+
+def _measurement_pull_back(
+    state: np.ndarray, measurements: Sequence[Any], batched: bool, cotangents: Sequence[Any]
+) -> np.ndarray:
+    """Gradient of Re(sum(cotangent * value)) with respect to the state, d/dRe + i d/dIm, shape (rows, 2**n)."""
+    state = np.asarray(state, np.complex128)
+    gradient, dense, given = np.zeros_like(state), [], []
+    for m, cotangent in zip(measurements, map(_array, cotangents), strict=True):
+        if isinstance(m.obs, qml.SparseHamiltonian):  # autograd knows no sparse matrices
+            matrix = m.obs.sparse_matrix(wire_order=range(state.shape[1].bit_length() - 1))
+            gradient += 2 * np.reshape(np.real(cotangent), (-1, 1)) * (matrix @ state.T).T
+        else:
+            dense.append(m)
+            given.append(cotangent)
+
+    def values(planes: Any) -> Any:
+        return autograd.builtins.tuple(_measure_state(planes[0] + 1j * planes[1], dense, batched))
+
+    if dense:
+        pull, shaped = autograd.make_vjp(values)(np.stack([state.real, state.imag]))
+        planes = pull(tuple(np.reshape(c, np.shape(v)) for c, v in zip(given, shaped, strict=True)))
+        gradient += planes[0] + 1j * planes[1]
+    return gradient
+
+
+def _on_autograd(tf: Any, function: Callable) -> Callable:
+    """A function of TensorFlow tensors as one of autograd arrays; derivatives of any order are TensorFlow's."""
+
+    @primitive
+    def run(*arrays: np.ndarray) -> np.ndarray:
+        return function(*map(tf.constant, arrays)).numpy()
+
+    def pull(argument: int, value: np.ndarray, *arrays: Any) -> Callable:
+        def gradient(cotangent: Any, *tensors: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(tensors[argument])
+                found = function(*tensors)
+            return tape.gradient(found, tensors[argument], cotangent, unconnected_gradients="zero")
+
+        return lambda cotangent: _on_autograd(tf, gradient)(cotangent, *arrays)
+
+    defvjp_argnum(run, lambda argument, value, arrays, options: pull(argument, value, *arrays))
+    return run
+
+
+def _shaped(values: Sequence[Any], circuit: QuantumScript, plan: Plan, real: np.dtype) -> Any:
+    """Results as PennyLane expects them: no batch axis where there is no batch, of the real type or its complex one."""
+    complex_ = np.result_type(real, np.complex64)
+    found = []
+    for value in values:
+        value = np.asarray(value)
+        value = value.astype(complex_ if np.iscomplexobj(value) else real, copy=False)
+        found.append(value if plan.batched else value.reshape(value.shape[1:]))
+    return _one_or_all(found)
+
+
+class _Gradients(tuple):
+    """Arrays of different shapes that have a shape as a whole, for which PennyLane's torch interface asks NumPy."""
+
+    __slots__ = ()
+
+    def squeeze(self, axis: int | None = None) -> np.ndarray:
+        """What `numpy.squeeze` calls: one entry for each array."""
+        return np.empty(len(self))
+
+
+def _one_or_all(values: Sequence[Any]) -> Any:
+    """Results as PennyLane wants them: the value itself where there is one measurement."""
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _as_tuple(value: Any) -> tuple:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.asarray(qml.math.unwrap(value))
+
+
+def _numbers(circuit: QuantumScript) -> list[np.ndarray]:
+    """All parameters of a circuit as NumPy arrays."""
+    return [
+        value if type(value) is np.ndarray else np.asarray(qml.math.unwrap(value))
+        for value in circuit.get_parameters(trainable_only=False)
+    ]
+
+
+# --- engines, imported on first use ----------------------------------------------------------------------------------------
+
+
+@lru_cache
+def _tf() -> Any:
+    return import_tensorflow()
+
+
+def _cpu() -> Any:
+    from hybridbench.engine import cpu
+
+    return cpu
+
+
+def _operation() -> Any:
+    from hybridbench.engine import operation
+
+    return operation
+
+
+def _tensorflow() -> Any:
+    from hybridbench.engine import tensorflow
+
+    return tensorflow
+
+
+class _TensorflowOnArrays:
+    """The TensorFlow engine with the interface of the CPU engine."""
+
+    @staticmethod
+    def _run(task: str, program: Any, shared: Any, sample: Any, precision: str, initial: Any, cotangent: Any = None) -> Any:
+        tf = _tf()
+        real = tf.float32 if precision == "complex64" else tf.float64
+
+        def values() -> Any:
+            return getattr(_tensorflow(), task)(program, *inputs[:2], initial=None if initial is None else inputs[2])
+
+        with tf.init_scope():  # numbers are wanted also where PennyLane asks while TensorFlow traces a graph
+            inputs = [tf.constant(shared, real), tf.constant(sample, real)]
+            inputs += [] if initial is None else [tf.constant(initial, precision)]
+            if cotangent is None:
+                return values().numpy()
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            found = values()
+        found = tape.gradient(found, inputs, tf.constant(cotangent, found.dtype), unconnected_gradients="zero")
+        return *(tf.convert_to_tensor(g).numpy() for g in found), *([None] if initial is None else [])
+
+    @classmethod
+    def expectations(cls, program: Any, shared: Any, sample: Any, precision: str, initial: Any) -> Any:
+        return cls._run("expectations", program, shared, sample, precision, initial)
+
+    @classmethod
+    def state(cls, program: Any, shared: Any, sample: Any, precision: str, initial: Any) -> Any:
+        return cls._run("state", program, shared, sample, precision, initial)
+
+    @classmethod
+    def expectations_vjp(cls, program: Any, shared: Any, sample: Any, cotangent: Any, precision: str, initial: Any) -> Any:
+        return cls._run("expectations", program, shared, sample, precision, initial, cotangent)
+
+    @classmethod
+    def state_vjp(cls, program: Any, shared: Any, sample: Any, cotangent: Any, precision: str, initial: Any) -> Any:
+        return cls._run("state", program, shared, sample, precision, initial, cotangent)

@@ -1,0 +1,331 @@
+"""Timing of arms that cannot share a process: other environments, other thread counts, or more memory than fits at once.
+
+`hybridbench.measurement.timing` times all arms of a cell in one process. Here every arm has a process of its own, and still
+only one works at a time, on the same cores: the others are stopped by a signal. A *generation* starts one process an arm and
+goes through them in rounds, in an order shuffled anew; several generations show how much the same step differs from process
+to process (memory layout, placement), which no number of samples in one process can.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hybridbench import paths
+from hybridbench.measurement.machine import available_memory_bytes
+from hybridbench.measurement.timing import THREAD_VARIABLES, Arm, TimingError
+
+WORKER = Path(__file__).with_name("worker.py")
+#: A sample shorter than this is the mean of as many calls as fill it.
+MIN_SAMPLE_SECONDS = 0.02
+#: From this on a call needs no warming up at every turn, and the second call of a process counts as a sample.
+SLOW_SECONDS = 1.0
+MAX_CALL_SECONDS = 420.0
+MAX_MEMORY_GIB = 24.0
+#: Of the memory that is free when a process starts it may take this much: the machine has to stay usable.
+SHARE_OF_MEMORY = 0.9
+#: Most samples that an arm gives in one process.
+MAX_SAMPLES = 20
+ROUNDS = 5
+#: Relative difference up to which two arms' losses are those of the same work in single precision.
+SAME_LOSS = 2e-3
+
+
+@dataclass(frozen=True)
+class ProcessArm(Arm):
+    """One way of doing the work, and the process it needs.
+
+    `factory` is called with `arguments` and what `interleave` adds. The function it returns gives its loss, or
+    {"step": seconds, "loss": …} where it clocks itself.
+    """
+
+    threads: int = 0  #: threads its libraries may start; 0 for as many as there are cores
+    python: str = ""  #: interpreter, relative to the checkout; empty for the one that runs this
+    folder: str = ""  #: where `factory`'s module lies, relative to the checkout; empty for installed ones
+    alone: bool = False  #: takes its turns before the others start, since it needs the memory
+    losses: int = 2  #: of its first losses have to be the other arms'; 1 where it updates no weights, 0 for other work
+
+
+class ArmFailed(TimingError):
+    """An arm's process ended, or needed more time or memory than it may."""
+
+
+class Worker:
+    """The process of one arm. It works between a request and its answer and is stopped otherwise.
+
+    Args:
+        arm: what it runs.
+        cores: the cores it may use, the same for all arms of a comparison.
+        arguments: what the factory is given besides the arm's own arguments.
+        variables: environment variables on top of this process's.
+        packages: names of the packages whose versions are asked for.
+        max_seconds, max_memory_gib: what one answer may take, and the process may hold.
+    """
+
+    def __init__(
+        self,
+        arm: ProcessArm,
+        cores: Sequence[int],
+        arguments: Mapping[str, Any] | None = None,
+        variables: Mapping[str, str] | None = None,
+        packages: Sequence[str] = (),
+        max_seconds: float = MAX_CALL_SECONDS,
+        max_memory_gib: float = MAX_MEMORY_GIB,
+    ) -> None:
+        self.arm, self._max_seconds = arm, max_seconds
+        self._max_memory_gib = min(max_memory_gib, SHARE_OF_MEMORY * available_memory_bytes() / 2**30)
+        threads = arm.threads or len(cores)
+        environment = {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}, **(variables or {})}
+        environment |= {"HYBRIDBENCH_TF_GPU": "0", "JAX_PLATFORMS": "cpu"}
+        if arm.folder:
+            environment["PYTHONPATH"] = str(paths.root() / arm.folder)
+        question = {"factory": arm.factory, "arguments": {**arm.arguments, **(arguments or {})}}
+        question |= {"cores": list(cores), "packages": list(packages)}
+        # The interpreter's path is not resolved: an environment's Python is a link that knows its packages by its place.
+        python = str(paths.root() / arm.python) if arm.python else sys.executable
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
+        self._process = subprocess.Popen(
+            [python, "-P", str(WORKER), json.dumps(question)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        try:
+            self.ready = self._answer()
+        except BaseException:
+            self.close()
+            raise
+
+    def take(self, samples: int, calls: int = 1, warmup: int = 0) -> list[float]:
+        """Seconds of one step, `samples` times, each the mean of `calls` consecutive calls after `warmup` untimed ones."""
+        os.kill(self._process.pid, signal.SIGCONT)
+        request = {"samples": samples, "calls": calls, "warmup": warmup}
+        self._process.stdin.write(f"{json.dumps(request)}\n".encode())
+        self._process.stdin.flush()
+        answer = self._answer()
+        self.ready["peak_memory_mib"] = answer["peak_memory_mib"]
+        return answer["seconds"]
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _answer(self) -> dict[str, Any]:
+        """The next line from the process, which is then stopped.
+
+        Raises:
+            ArmFailed: it ended, or went over one of its limits.
+        """
+        line = self._read_line()
+        answer = json.loads(line) if line.endswith(b"\n") else {"error": self._last_error()}
+        if "error" in answer:
+            raise ArmFailed(answer["error"])
+        os.kill(self._process.pid, signal.SIGSTOP)
+        return answer
+
+    def _read_line(self) -> bytes:
+        begin, line = time.monotonic(), b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if selector.select(timeout=0.5):
+                    read = os.read(self._process.stdout.fileno(), 1 << 16)
+                    if not read:
+                        return line
+                    line += read
+                elif time.monotonic() - begin > self._max_seconds:
+                    raise ArmFailed(f"more than {self._max_seconds:g} s for one call")
+                elif self._memory_gib() > self._max_memory_gib:
+                    raise ArmFailed(f"more than {self._max_memory_gib:.3g} GiB of memory")
+        return line
+
+    def _memory_gib(self) -> float:
+        try:
+            return psutil.Process(self._process.pid).memory_info().rss / 2**30
+        except psutil.NoSuchProcess:
+            return 0.0
+
+    def _last_error(self) -> str:
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        killed = "killed, as where memory runs out" if code == -signal.SIGKILL else f"exit code {code}"
+        return f"{killed}: {lines[-1]}" if lines else killed
+
+
+def cores_for(threads: int) -> list[int]:
+    """The first `threads` cores that this process may use: those that all arms are held to."""
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    return usable[:threads]
+
+
+def plan_samples(call_seconds: float, seconds: float) -> int:
+    """How many samples an arm gives in one process: what fits into `seconds`, at least 1 and at most `MAX_SAMPLES`."""
+    return max(1, min(MAX_SAMPLES, int(seconds / max(call_seconds, MIN_SAMPLE_SECONDS))))
+
+
+def share(samples: int, round_: int, rounds: int = ROUNDS) -> int:
+    """How many of an arm's `samples` it gives in round `round_`: all rounds together give all, spread evenly."""
+    return samples * (round_ + 1) // rounds - samples * round_ // rounds
+
+
+def check_same_work(losses: Mapping[str, Sequence[float]]) -> None:
+    """Compare what the arms computed in their first calls, with the same data and the same initial weights.
+
+    Args:
+        losses: arm → its loss before the first step and after it, as far as it has to agree.
+
+    Raises:
+        TimingError: two arms differ: they do not do the same work.
+    """
+    for index, what in enumerate(("at the start", "after one step")):
+        found = {name: values[index] for name, values in losses.items() if len(values) > index}
+        for name, loss in found.items():
+            first = next(iter(found))
+            if not math.isclose(loss, found[first], rel_tol=SAME_LOSS):
+                raise TimingError(
+                    f"The loss {what} is {loss:.6g} in arm {name!r} and {found[first]:.6g} in {first!r}: the arms do not do "
+                    "the same work, so nothing was recorded; mend the arm."
+                )
+
+
+class _Generation:
+    """One process an arm: what each gave, as rows."""
+
+    def __init__(self, process: int, seconds: float, start: Callable[[ProcessArm], Worker]) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.losses: dict[str, list[float]] = {}
+        self.failed: set[str] = set()
+        self._process, self._seconds, self._start = process, seconds, start
+        self._running: dict[str, Worker] = {}
+        self._taken: dict[str, list[float]] = {}
+
+    def start(self, arm: ProcessArm) -> None:
+        try:
+            worker = self._start(arm)
+        except ArmFailed as failure:
+            self._failed(arm, f"not measured: {failure}")
+            return
+        self._running[arm.name] = worker
+        slow = worker.ready["call_seconds"] >= SLOW_SECONDS
+        self._taken[arm.name] = [worker.ready["seconds"]] if slow else []
+        self.losses[arm.name] = worker.ready["losses"][: arm.losses]
+
+    def turn(self, arm: ProcessArm, round_: int, rounds: int) -> None:
+        if arm.name not in self._running:
+            return
+        worker = self._running[arm.name]
+        call = max(worker.ready["call_seconds"], 1e-9)
+        slow = call >= SLOW_SECONDS
+        wanted = share(plan_samples(call, self._seconds) - slow, round_, rounds)
+        if not wanted:
+            return
+        calls = math.ceil(MIN_SAMPLE_SECONDS / call)
+        try:
+            self._taken[arm.name] += worker.take(wanted, calls, 0 if slow else calls)
+        except ArmFailed as failure:
+            self._failed(arm, f"stopped: {failure}")
+            self.finish(arm)
+
+    def finish(self, arm: ProcessArm) -> None:
+        if arm.name not in self._running:
+            return
+        worker = self._running.pop(arm.name)
+        ready = worker.ready
+        about = {
+            "arm": arm.name,
+            "part": "step",
+            "process": self._process,
+            "calls": math.ceil(MIN_SAMPLE_SECONDS / max(ready["call_seconds"], 1e-9)),
+            "first_call_seconds": ready["first_call_seconds"],
+            "import_seconds": ready["import_seconds"],
+            "peak_memory_mib": ready["peak_memory_mib"],
+            "packages": json.dumps(ready["packages"], sort_keys=True),
+            "note": "",
+        }
+        self.rows.extend({**about, "sample": i, "seconds": seconds} for i, seconds in enumerate(self._taken[arm.name]))
+        worker.close()
+
+    def _failed(self, arm: ProcessArm, text: str) -> None:
+        self.failed.add(arm.name)
+        self.rows.append({"arm": arm.name, "part": "step", "process": self._process, "note": text})
+
+    def close(self) -> None:
+        for worker in self._running.values():
+            worker.close()
+
+
+def interleave(
+    arms: Sequence[ProcessArm],
+    threads: int,
+    processes: int,
+    seconds: float,
+    arguments: Mapping[str, Any] | None = None,
+    packages: Sequence[str] = (),
+    rounds: int = ROUNDS,
+    told: Callable[[int], None] = lambda generation: None,
+) -> list[dict[str, Any]]:
+    """Time `arms` against each other, each in processes of its own, on the same cores.
+
+    Args:
+        arms: what is compared.
+        threads: cores that all are held to.
+        processes: generations; each starts every arm anew.
+        seconds: how long an arm may give samples in one process; a slow one gives one sample whatever it takes.
+        arguments: what every factory is given.
+        packages: names of packages whose versions are recorded.
+        rounds: turns of every arm in one generation.
+        told: called with the generation that starts, from 0.
+
+    Returns:
+        Rows of arm, part, process, sample, calls, seconds, first_call_seconds, import_seconds, peak_memory_mib, packages and
+        note. An arm that failed has a row without times whose note says why.
+
+    Raises:
+        TimingError: two arms do not do the same work.
+    """
+    cores = cores_for(threads)
+    rows: list[dict[str, Any]] = []
+    left = list(arms)  #: what failed once is not tried again
+    shuffle = random.Random(0)
+    for process in range(processes):
+        told(process)
+        generation = _Generation(process, seconds, lambda arm: Worker(arm, cores, arguments, packages=packages))
+        try:
+            for arm in [arm for arm in left if arm.alone]:
+                generation.start(arm)
+                generation.turn(arm, 0, 1)
+                generation.finish(arm)
+            others = [arm for arm in left if not arm.alone]
+            for arm in shuffle.sample(others, len(others)):
+                generation.start(arm)
+            check_same_work(generation.losses)
+            for round_ in range(rounds):
+                for arm in shuffle.sample(others, len(others)):
+                    generation.turn(arm, round_, rounds)
+            for arm in others:
+                generation.finish(arm)
+        finally:
+            generation.close()
+        rows.extend(generation.rows)
+        left = [arm for arm in left if arm.name not in generation.failed]
+    return rows

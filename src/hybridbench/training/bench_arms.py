@@ -1,0 +1,170 @@
+"""The arms of the benchmark (`hybridbench.training.bench`): ways of doing one training step of workload W in float32.
+
+Every factory takes the file of data and initial weights that all arms start from, and returns a function that does a step
+and gives its loss. The arms that cannot run in this environment stand in `peers/`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pennylane as qml
+
+import hybridbench
+from hybridbench.circuits.layer import TracedKerasLayer
+from hybridbench.circuits.qnode import build_qnode
+from hybridbench.circuits.spec import CircuitSpec
+from hybridbench.engine import cpu
+from hybridbench.engine.compiler import compile_tape
+from hybridbench.errors import check_name
+from hybridbench.stack import import_tensorflow
+from hybridbench.training.optimizers import make_optimizer
+from hybridbench.training.steps import N_CLASSES, scaled_tanh
+
+tf = import_tensorflow()
+
+LEARNING_RATE = 0.01
+LAYERS = {
+    "shipped": "PennyLane's KerasLayer on default.qubit",
+    "graph": "the same, made traceable",
+    "swapped": "PennyLane's KerasLayer on hybridbench.qubit",
+    "compiled": "hybridbench.KerasLayer over the shipped QNode",
+    "tensorflow": "the same with the TensorFlow engine",
+    "none": "nothing: what Keras takes for itself",
+}
+
+
+class _Clock(tf.keras.callbacks.Callback):
+    """The loop of a `fit`, from before its first epoch until after its last."""
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.begin = time.perf_counter()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.seconds = time.perf_counter() - self.begin
+
+
+def _qnode(n_qubits: int, device: qml.devices.Device, diff_method: str) -> qml.QNode:
+    """The circuit of W as most users write it, with PennyLane's templates."""
+
+    @qml.qnode(device, diff_method=diff_method, interface="tf")
+    def circuit(inputs: Any, weights: Any) -> list[qml.measurements.ExpectationMP]:
+        qml.AngleEmbedding(inputs, wires=range(n_qubits))
+        qml.StronglyEntanglingLayers(weights, wires=range(n_qubits))
+        return [qml.expval(qml.Z(wire)) for wire in range(n_qubits)]
+
+    return circuit
+
+
+def _layer(kind: str, n_qubits: int, n_layers: int) -> tf.keras.layers.Layer:
+    if kind == "none":
+        return tf.keras.layers.Activation("linear")
+    if kind == "swapped":
+        device, method = qml.device("hybridbench.qubit", wires=n_qubits, c_dtype=np.complex64), "best"
+    else:
+        device, method = qml.device("default.qubit", wires=n_qubits), "backprop"
+    given = (_qnode(n_qubits, device, method), {"weights": (n_layers, n_qubits, 3)}, n_qubits)
+    if kind == "graph":
+        return TracedKerasLayer(*given)
+    if kind in ("compiled", "tensorflow"):
+        return hybridbench.KerasLayer(*given, engine="auto" if kind == "compiled" else "tensorflow")
+    return qml.qnn.KerasLayer(*given)
+
+
+def _model(layer: str, n_qubits: int, n_layers: int, given: dict[str, np.ndarray]) -> tf.keras.Sequential:
+    """W with the circuit as one of `LAYERS`, at the given weights."""
+    tf.keras.backend.set_floatx("float32")
+    front = tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front")
+    quantum = _layer(check_name("layer", layer, LAYERS), n_qubits, n_layers)
+    head = tf.keras.layers.Dense(N_CLASSES, name="head")
+    front.build((None, given["x"].shape[1]))
+    head.build((None, n_qubits))
+    front.set_weights([given["front_kernel"], given["front_bias"]])
+    if quantum.weights:  # PennyLane's layer has them from the start
+        quantum.set_weights([given["weights"]])
+    head.set_weights([given["head_kernel"], given["head_bias"]])
+    return tf.keras.Sequential([front, quantum, head])
+
+
+def fit_step(
+    problem: str,
+    n_qubits: int,
+    n_layers: int,
+    batch_size: int,
+    layer: str,
+    mode: str = "graph",
+    steps: int = 1,
+    epochs: int = 1,
+) -> Callable[[], dict[str, Any]]:
+    """Steps by `model.fit`, `epochs` epochs of `steps` steps; what it clocks is the mean step of the loop.
+
+    Args:
+        problem: file of data and initial weights.
+        n_qubits, n_layers, batch_size: size of W.
+        layer: one of `LAYERS`.
+        mode: "eager", "graph", or "xla" (a graph that XLA compiles). Graphs do the steps of an epoch in one execution
+            (`steps_per_execution`).
+        steps: steps of an epoch.
+        epochs: epochs of a call.
+    """
+    check_name("mode", mode, ("eager", "graph", "xla"))
+    given = dict(np.load(problem))
+    model = _model(layer, n_qubits, n_layers, given)
+    # The same batch again and again, as in the other arms: no arm's time holds the reading of data.
+    data = tf.data.Dataset.from_tensors((given["x"], given["y"])).repeat()
+    settings = {"run_eagerly": True} if mode == "eager" else {"steps_per_execution": steps, "jit_compile": mode == "xla"}
+    model.compile(make_optimizer("adam", LEARNING_RATE), _loss(), **settings)
+    first = True
+
+    def step() -> dict[str, Any]:
+        nonlocal first
+        clock = _Clock()
+        if first:
+            # Traces and compiles; two losses of single steps, to compare with the other arms'.
+            first = False
+            history = model.fit(data, steps_per_epoch=1, epochs=2, verbose=0, callbacks=[clock])
+            return {"step": clock.seconds / 2, "loss": history.history["loss"]}
+        history = model.fit(data, steps_per_epoch=steps, epochs=epochs, verbose=0, callbacks=[clock])
+        model.trainable_variables[-1].numpy()
+        return {"step": clock.seconds / (steps * epochs), "loss": history.history["loss"]}
+
+    return step
+
+
+def engine_step(problem: str, n_qubits: int, n_layers: int, batch_size: int) -> Callable[[], dict[str, float]]:
+    """The engine alone, from NumPy: forward and adjoint of the circuit, with gradients by weights and inputs, in complex64.
+
+    Args:
+        problem: file of data and initial weights.
+        n_qubits, n_layers, batch_size: size of W.
+    """
+    given = dict(np.load(problem))
+    angles = np.pi * np.tanh(given["x"] @ given["front_kernel"] + given["front_bias"])
+    spec = CircuitSpec("angle", "strongly_entangling", n_qubits, n_layers)
+    circuit = build_qnode(spec, qml.device("default.qubit", wires=n_qubits), "backprop", "auto")
+    tape = qml.workflow.construct_tape(circuit)(angles, given["weights"])
+    compiled = compile_tape(tape, range(n_qubits))
+    parameters = [[np.asarray(value) for value in operation.data] for operation in tape.operations]
+    shared = np.array([parameters[op][index] for op, index in compiled.shared], np.float32)
+    sample = np.stack([parameters[op][index] for op, index in compiled.sample], axis=1).astype(np.float32)
+    assert sample.shape[0] == batch_size
+    states = cpu.kept_states(compiled.program, batch_size, "complex64")
+    arguments = compiled.program, shared, sample
+
+    def step() -> dict[str, float]:
+        begin = time.perf_counter()
+        values = cpu.expectations(*arguments, precision="complex64", kept=states)
+        cpu.expectations_vjp(*arguments, given["cotangent"], precision="complex64", kept=states)
+        seconds = time.perf_counter() - begin
+        logits = values @ given["head_kernel"] + given["head_bias"]
+        chosen = logits[np.arange(batch_size), given["y"]]
+        return {"step": seconds, "loss": float(np.mean(np.log(np.exp(logits).sum(axis=1)) - chosen))}
+
+    return step
+
+
+def _loss() -> tf.keras.losses.Loss:
+    return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
