@@ -1,11 +1,12 @@
 """The software stack that the suite needs, checked once on import with a sentence that says what to do.
 
 KerasLayer exists up to PennyLane 0.41.1 and needs Keras 2 (`tf_keras`), which TensorFlow uses only where
-TF_USE_LEGACY_KERAS=1 was set before TensorFlow was first imported.
+TF_USE_LEGACY_KERAS=1 was set before `tf.keras` was first used.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -30,7 +31,7 @@ def prepare_stack() -> None:
     """Switch TensorFlow to Keras 2 and check the pinned PennyLane.
 
     Raises:
-        StackError: TensorFlow was imported before the switch could be set, or PennyLane is another version.
+        StackError: Keras 3 was used before the switch could be set, or PennyLane is another version.
     """
     found = metadata.version("pennylane")
     if found != PENNYLANE:
@@ -39,12 +40,17 @@ def prepare_stack() -> None:
             "run 'make setup', or 'pip install --require-hashes -r requirements.lock'."
         )
     if os.environ.get("TF_USE_LEGACY_KERAS") not in {"1", "True", "true"}:
-        if "tensorflow" in sys.modules:
-            raise StackError(
-                "TensorFlow was imported before the switch to Keras 2 was set: restart Python and import hybridbench "
-                "first, or set TF_USE_LEGACY_KERAS=1 in the environment."
-            )
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
+        # TensorFlow looks at the switch when `tf.keras` is first used, which may be long after its import.
+        tensorflow = sys.modules.get("tensorflow")
+        if tensorflow is not None:
+            if not tensorflow.keras.optimizers.Adam.__module__.startswith("tf_keras"):
+                raise StackError(
+                    "TensorFlow's Keras 3 was used before hybridbench could switch to Keras 2: restart Python and import "
+                    "hybridbench first, or set TF_USE_LEGACY_KERAS=1 in the environment."
+                )
+            # `from tensorflow.keras import ...` has been decided already; let it find the same Keras.
+            sys.modules["tensorflow.keras"] = importlib.import_module("tf_keras.api._v2.keras")
     # The pin is deliberate, so PennyLane need not say on every layer that its next version has none.
     warnings.filterwarnings("ignore", message="The 'KerasLayer' class is deprecated")
     # Backprop on default.qubit casts real angles to complex, and therefore their gradients back, for every gate of every

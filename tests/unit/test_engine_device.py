@@ -450,8 +450,33 @@ def test_tensors_beside_other_numbers():
             found = circuit(x, c)
             assert all(tf.is_tensor(v) and v.dtype == tf.float64 for v in found)
             np.testing.assert_allclose(found, wanted, atol=1e-10)
-    mixed = tf_values_and_gradient(lambda x: circuit(tf.cast(x, "float32"), tf.constant([0.3, 0.7], "float64")), [0.7])
-    np.testing.assert_allclose(mixed[1], [-0.3 * np.sin(0.7) + 0.09 * np.sin(1.4)], atol=1)
+
+
+def test_parameters_of_both_float_types():
+    single, double = tf.Variable(0.7, dtype="float32"), tf.Variable(0.2, dtype="float64")
+    for method in ("best", "backprop"):
+        qnode = qml.QNode(lambda x, y: (qml.RX(x, 0), qml.RX(y, 0), qml.expval(qml.Z(0)))[-1], device(1), diff_method=method)
+        with tf.GradientTape() as tape:
+            value = qnode(single, double)
+        gradients = tape.gradient(value, [single, double])
+        assert [t.dtype for t in (value, *gradients)] == [tf.float64, tf.float32, tf.float64]
+        np.testing.assert_allclose(gradients, -np.sin(0.9), atol=1e-6)
+
+
+@pytest.mark.parametrize("shots", [None, 4000])
+def test_float32_tensors_by_parameter_shift(shots):
+    @qml.qnode(device(2, shots=shots, seed=1), diff_method="parameter-shift")
+    def circuit(x):
+        qml.RX(x, 0)
+        qml.RY(0.3, 0)
+        return qml.expval(qml.Z(0)), qml.probs(wires=0)
+
+    x = tf.Variable(0.7, dtype="float32")
+    with tf.GradientTape() as tape:
+        mean, probabilities = circuit(1.0 * x)
+        total = mean + probabilities[0]
+    assert mean.dtype == probabilities.dtype == tf.float32
+    assert np.isclose(tape.gradient(total, x), -1.5 * np.sin(0.7) * np.cos(0.3), atol=0.1 if shots else 1e-6)
 
 
 def test_both_engines_on_arrays():

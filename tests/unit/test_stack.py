@@ -16,11 +16,20 @@ def python(code, **environment):
     )
 
 
-def test_tensorflow_before_the_switch_is_an_error_that_says_what_to_do():
-    done = python("import tensorflow\nimport hybridbench")
+def test_keras_3_before_the_switch_is_an_error_that_says_what_to_do():
+    done = python("import tensorflow\ntensorflow.keras.layers\nimport hybridbench")
     assert done.returncode != 0
-    assert "TensorFlow was imported before the switch to Keras 2" in done.stderr
+    assert "Keras 3 was used before hybridbench could switch to Keras 2" in done.stderr
     assert "TF_USE_LEGACY_KERAS=1" in done.stderr
+
+
+def test_tensorflow_first_is_fine_as_long_as_keras_was_not_used():
+    code = (
+        "import tensorflow as tf\nimport hybridbench\n"
+        "from tensorflow.keras import layers\nfrom tensorflow.keras.optimizers import Adam\n"
+        "print(tf.keras.layers.Dense is layers.Dense, tf.keras.optimizers.Adam is Adam, Adam.__module__)"
+    )
+    assert python(code).stdout.startswith("True True tf_keras")
 
 
 def test_tensorflow_first_is_fine_where_the_environment_sets_the_switch():

@@ -33,6 +33,7 @@ from pennylane.operation import Channel, Operator
 from pennylane.ops.functions import bind_new_parameters
 from pennylane.tape import QuantumScript
 from pennylane.transforms.core import TransformProgram
+from scipy.sparse import issparse
 
 from hybridbench.engine.backends import check_memory, state_memory_bytes
 from hybridbench.engine.compiler import UnsupportedCircuit
@@ -44,6 +45,7 @@ TENSORFLOW = {Interface.TF, Interface.TF_AUTOGRAPH}
 NO_BACKPROP = {Interface.TORCH, Interface.JAX, Interface.JAX_JIT}
 OWN_METHODS = {"best", "adjoint", "device", "backprop"}
 CACHE_SIZE = 256  #: plans that a device keeps
+FLOATS = {np.dtype("float32"), np.dtype("float64")}
 NUMBERS = (np.ndarray, np.number, int, float, complex)
 SMALL = 2**17  #: amplitudes of a batch
 CONSTANTS = (qml.QubitUnitary, qml.DiagonalQubitUnitary, qml.BasisState)  #: their parameter is part of the program
@@ -67,8 +69,8 @@ class HybridbenchQubit(Device):
         qml.DeviceError: an engine or a type that does not exist.
 
     Gradients: `diff_method` "best", "adjoint" and "device" are exact, cost about two more runs whatever the number of
-    parameters, and take memory for a few states whatever the depth. "backprop" is for TensorFlow alone, needs memory for the
-    state after every layer, and can be differentiated again.
+    parameters, and take memory for a few states whatever the depth. "backprop" goes through the TensorFlow engine, for
+    TensorFlow and autograd; it needs memory for the state after every layer, and can be differentiated again.
     """
 
     @property
@@ -182,7 +184,7 @@ class HybridbenchQubit(Device):
         """Results of each circuit: a value for one measurement, else a tuple of values.
 
         Values of a broadcast circuit have a leading batch axis. Results are TensorFlow tensors, with gradients, where the
-        configuration says "backprop" and TensorFlow, else NumPy arrays.
+        configuration says "backprop" and TensorFlow, autograd's where it says autograd, else NumPy arrays.
         """
         if execution_config.gradient_method == "backprop":
             engine = execution_config.device_options.get("engine", "cpu")
@@ -196,11 +198,12 @@ class HybridbenchQubit(Device):
         plan, parameters = self._plan(circuit), _numbers(circuit)
         real = np.dtype(self._precision).type(0).real.dtype
         if interface in TENSORFLOW:  # TensorFlow joins no float64 gradient to a float32 parameter
-            floats = [p.dtype for p in parameters if p.dtype.kind in "fc"]
-            real = np.result_type(*floats).type(0).real.dtype if floats else real
+            given = [p.dtype for p in circuit.get_parameters(trainable_only=False) if getattr(p, "dtype", None) in FLOATS]
+            real = np.result_type(*given) if given else real
         if circuit.shots:
-            return self._sampled(plan, circuit, parameters)
-        return _shaped(self._measured(plan, circuit, parameters), circuit, plan, real)
+            found = self._sampled(plan, circuit, parameters)
+            return _cast(found, real) if interface in TENSORFLOW else found
+        return _shaped(self._measured(plan, circuit, parameters), plan, real)
 
     def _measured(self, plan: Plan, circuit: QuantumScript, parameters: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The value of each measurement, without shots."""
@@ -519,12 +522,10 @@ class HybridbenchQubit(Device):
 
 
 def _refusal(engine: str, config: ExecutionConfig, circuit: QuantumScript | None) -> str:
-    """Why the device cannot differentiate a circuit in this way, or "" where it can."""
-    backprop = config.gradient_method == "backprop"
-    if (
-        circuit is None
-    ):  # all that PennyLane knows when it makes a QNode; what it asks with the circuit gets the reasons below
+    """Why the device cannot differentiate a circuit in this way, or "" where it can; without a circuit it can."""
+    if circuit is None:
         return ""
+    backprop = config.gradient_method == "backprop"
     if backprop and engine == "cpu":
         return "needs the TensorFlow engine, and engine is 'cpu': use diff_method='adjoint', or engine='auto'."
     if backprop and config.interface in NO_BACKPROP:
@@ -552,7 +553,8 @@ def _is_trained(op: Operator | None, interface: Interface) -> bool:
 
 
 def _has_constant_observables(circuit: QuantumScript) -> bool:
-    return all(isinstance(v, NUMBERS) for m in circuit.measurements if m.obs is not None for v in m.obs.data)
+    data = (value for m in circuit.measurements if m.obs is not None for value in m.obs.data)
+    return all(isinstance(value, NUMBERS) or issparse(value) for value in data)
 
 
 @qml.transform
@@ -568,11 +570,10 @@ def _prepare(
     steps = TransformProgram()
     if any(isinstance(op, MidMeasureMP) for op in tape.operations):
         steps.add_transform(qml.defer_measurements, allow_postselect=False)
+    # PennyLane's shadows know no batch, and programs no batch of matrices.
     shadows = any(isinstance(m, ClassicalShadowMP | ShadowExpvalMP) for m in tape.measurements)
     if shadows or any(isinstance(op, CONSTANTS) and op.batch_size is not None for op in tape.operations):
-        steps.add_transform(
-            qml.transforms.broadcast_expand
-        )  # PennyLane's shadows know no batch, programs no batch of matrices
+        steps.add_transform(qml.transforms.broadcast_expand)
     steps.add_transform(_with_constants)
     steps.add_transform(_decomposed, name=name)
     steps.add_transform(_compilable, device=device)
@@ -729,7 +730,14 @@ def _on_autograd(tf: Any, function: Callable) -> Callable:
     return run
 
 
-def _shaped(values: Sequence[Any], circuit: QuantumScript, plan: Plan, real: np.dtype) -> Any:
+def _cast(value: Any, real: np.dtype) -> Any:
+    """Results of shots with their floating numbers in another type."""
+    if isinstance(value, list | tuple):
+        return tuple(_cast(part, real) for part in value)
+    return np.asarray(value, real) if getattr(value, "dtype", None) in FLOATS else value
+
+
+def _shaped(values: Sequence[Any], plan: Plan, real: np.dtype) -> Any:
     """Results as PennyLane expects them: no batch axis where there is no batch, of the real type or its complex one."""
     complex_ = np.result_type(real, np.complex64)
     found = []

@@ -288,6 +288,9 @@ def _trace(op: Operator) -> Traced:
         return None
     found = []
     for gate, *variants in zip(*decomposed[:4], strict=True):
+        if isinstance(gate, MATRICES):  # a constant: the comparison above read it
+            found.append((gate, (Source(None),)))
+            continue
         parts = []
         for numbers in zip(gate.data, *(v.data for v in variants), strict=True):
             source = _source([np.asarray(n) for n in numbers], sets[:3])

@@ -22,7 +22,7 @@ from hybridbench.engine.compiler import compile_tape
 from hybridbench.errors import check_name
 from hybridbench.stack import import_tensorflow
 from hybridbench.training.optimizers import make_optimizer
-from hybridbench.training.steps import N_CLASSES, scaled_tanh
+from hybridbench.training.steps import N_CLASSES, FitClock, scaled_tanh, template_qnode
 
 tf = import_tensorflow()
 
@@ -37,28 +37,6 @@ LAYERS = {
 }
 
 
-class _Clock(tf.keras.callbacks.Callback):
-    """The loop of a `fit`, from before its first epoch until after its last."""
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        self.begin = time.perf_counter()
-
-    def on_train_end(self, logs: dict | None = None) -> None:
-        self.seconds = time.perf_counter() - self.begin
-
-
-def _qnode(n_qubits: int, device: qml.devices.Device, diff_method: str) -> qml.QNode:
-    """The circuit of W as most users write it, with PennyLane's templates."""
-
-    @qml.qnode(device, diff_method=diff_method, interface="tf")
-    def circuit(inputs: Any, weights: Any) -> list[qml.measurements.ExpectationMP]:
-        qml.AngleEmbedding(inputs, wires=range(n_qubits))
-        qml.StronglyEntanglingLayers(weights, wires=range(n_qubits))
-        return [qml.expval(qml.Z(wire)) for wire in range(n_qubits)]
-
-    return circuit
-
-
 def _layer(kind: str, n_qubits: int, n_layers: int) -> tf.keras.layers.Layer:
     if kind == "none":
         return tf.keras.layers.Activation("linear")
@@ -66,7 +44,7 @@ def _layer(kind: str, n_qubits: int, n_layers: int) -> tf.keras.layers.Layer:
         device, method = qml.device("hybridbench.qubit", wires=n_qubits, c_dtype=np.complex64), "best"
     else:
         device, method = qml.device("default.qubit", wires=n_qubits), "backprop"
-    given = (_qnode(n_qubits, device, method), {"weights": (n_layers, n_qubits, 3)}, n_qubits)
+    given = (template_qnode(n_qubits, device, method), {"weights": (n_layers, n_qubits, 3)}, n_qubits)
     if kind == "graph":
         return TracedKerasLayer(*given)
     if kind in ("compiled", "tensorflow"):
@@ -121,7 +99,7 @@ def fit_step(
 
     def step() -> dict[str, Any]:
         nonlocal first
-        clock = _Clock()
+        clock = FitClock()
         if first:
             # Traces and compiles; two losses of single steps, to compare with the other arms'.
             first = False

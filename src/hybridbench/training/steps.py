@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridbench.circuits.layer import keras_layer
+from hybridbench.circuits.layer import KerasLayer, keras_layer
 from hybridbench.circuits.qnode import build_qnode, original_circuit
 from hybridbench.circuits.spec import CircuitSpec
 from hybridbench.engine.backends import BACKENDS, make_device
@@ -25,6 +25,7 @@ from hybridbench.tasks import prepare, read_table
 from hybridbench.training.optimizers import make_optimizer
 
 tf = import_tensorflow()
+import pennylane as qml  # noqa: E402  (TensorFlow first, with its start-up notices held back)
 
 Step = Callable[[], Any]
 N_CLASSES = 10
@@ -58,11 +59,10 @@ def step_model(
     precision: str = "complex128",
     graph: bool = False,
     front: bool = True,
-    floatx: str = "float64",
 ) -> tf.keras.Sequential:
     """The model of workload W; without `front` the circuit takes n_qubits features directly."""
     tf.keras.utils.set_random_seed(0)
-    tf.keras.backend.set_floatx(floatx)
+    tf.keras.backend.set_floatx("float64")
     layers = [tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front")] if front else []
     layers.append(keras_layer(_spec(n_qubits, n_layers), backend, diff_method, precision, graph))
     layers.append(tf.keras.layers.Dense(N_CLASSES, name="head"))
@@ -79,7 +79,6 @@ def keras_step(
     mode: str = "eager",
     front: bool = True,
     device: str = "CPU:0",
-    floatx: str = "float64",
 ) -> Step:
     """A whole step through Keras: `model.train_on_batch` with Adam.
 
@@ -89,12 +88,10 @@ def keras_step(
         batch_size: samples of the step.
         backend: a name of `BACKENDS`.
         diff_method: one of the backend's.
-        precision: complex type of the state vector.
-        mode: "eager" (PennyLane's KerasLayer), "graph" (a layer that can be traced; on "hybridbench.qubit" the compiled one)
-            or "xla" (traced and compiled by XLA).
+        precision: complex type of the state vector; the Keras model is in float64 throughout.
+        mode: "eager" (PennyLane's KerasLayer as shipped), "graph" (traced) or "xla" (traced and compiled).
         front: whether a dense layer stands before the circuit, so that gradients of the circuit's inputs are needed.
         device: TensorFlow's device for everything that TensorFlow computes, "CPU:0" or "GPU:0".
-        floatx: Keras's type of numbers.
 
     Raises:
         BackendError: TensorFlow does not have the device, or put the weights elsewhere.
@@ -103,12 +100,12 @@ def keras_step(
     if device not in [found.name.removeprefix("/device:") for found in tf.config.list_logical_devices()]:
         raise BackendError(f"TensorFlow sees no device {device} in this process; nothing ran.")
     with tf.device(device):
-        model = step_model(n_qubits, n_layers, backend, diff_method, precision, mode != "eager", front, floatx)
+        model = step_model(n_qubits, n_layers, backend, diff_method, precision, mode != "eager", front)
         if front:
-            x, y = _pixels(batch_size, floatx)
+            x, y = _pixels(batch_size, "float64")
         else:
             task = prepare("digits", n_qubits, 0)
-            x, y = tf.constant(task.x_train[:batch_size], floatx), tf.constant(task.y_train[:batch_size])
+            x, y = tf.constant(task.x_train[:batch_size]), tf.constant(task.y_train[:batch_size])
         model.compile(make_optimizer("adam", 0.01), _loss(), run_eagerly=mode == "eager", jit_compile=mode == "xla")
 
     def step() -> list[Any]:
@@ -311,26 +308,97 @@ def compile_cell(n_qubits: int, n_layers: int, batch_size: int, modes: list[str]
     return TimingCell("compile", n_qubits, n_layers, batch_size, arms, **settings)
 
 
-#: The fast path rung by rung: what `keras_step` is told for each. Each rung changes one thing of the one before it.
-RUNGS: dict[str, dict[str, str]] = {
-    "as shipped": {"backend": "default.qubit", "diff_method": "backprop"},
-    "device swapped": {"backend": "hybridbench.qubit", "diff_method": "adjoint"},
-    "compiled layer": {"backend": "hybridbench.qubit", "diff_method": "adjoint", "mode": "graph"},
-    "XLA instead": {"backend": "hybridbench.qubit", "diff_method": "backprop", "mode": "xla"},
+def template_qnode(n_qubits: int, device: qml.devices.Device, diff_method: str) -> qml.QNode:
+    """The circuit of W as most users write it, with PennyLane's templates."""
+
+    @qml.qnode(device, diff_method=diff_method, interface="tf")
+    def circuit(inputs: Any, weights: Any) -> list[qml.measurements.ExpectationMP]:
+        qml.AngleEmbedding(inputs, wires=range(n_qubits))
+        qml.StronglyEntanglingLayers(weights, wires=range(n_qubits))
+        return [qml.expval(qml.Z(wire)) for wire in range(n_qubits)]
+
+    return circuit
+
+
+#: The fast path rung by rung: what `fit_step` is told for each. Each rung changes one thing of one before it.
+RUNGS: dict[str, dict[str, Any]] = {
+    "as shipped": {"backend": "default.qubit", "diff_method": "backprop", "steps": 1},
+    "device swapped": {"backend": "hybridbench.qubit", "diff_method": "adjoint", "steps": 10},
+    "compiled layer": {"backend": "hybridbench.qubit", "diff_method": "adjoint", "mode": "graph", "steps": 50},
+    "XLA instead": {"backend": "hybridbench.qubit", "diff_method": "backprop", "mode": "xla", "steps": 50},
     "single precision": {
         "backend": "hybridbench.qubit",
         "diff_method": "adjoint",
         "mode": "graph",
-        "precision": "complex64",
+        "steps": 50,
         "floatx": "float32",
     },
 }
 
 
+class FitClock(tf.keras.callbacks.Callback):
+    """Clocks the loop of a `fit`, from before its first epoch until after its last."""
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Start."""
+        self.begin = time.perf_counter()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Stop: `seconds`."""
+        self.seconds = time.perf_counter() - self.begin
+
+
+def fit_step(
+    n_qubits: int,
+    n_layers: int,
+    batch_size: int,
+    backend: str,
+    diff_method: str,
+    steps: int,
+    mode: str = "eager",
+    floatx: str = "float64",
+) -> Callable[[], dict[str, float]]:
+    """The mean step of W in the loop of `model.fit`, with Adam; graphs do all steps of a sample in one execution.
+
+    Args:
+        n_qubits: wires.
+        n_layers: strongly entangling layers.
+        batch_size: samples of the step.
+        backend: a name of `BACKENDS`.
+        diff_method: one of the backend's.
+        steps: steps of a sample.
+        mode: "eager" (PennyLane's KerasLayer), "graph" (the compiled layer) or "xla" (the same under XLA).
+        floatx: Keras's type of numbers; the state vector has the complex type that belongs to it.
+    """
+    check_name("mode", mode, ("eager", "graph", "xla"))
+    tf.keras.utils.set_random_seed(0)
+    tf.keras.backend.set_floatx(floatx)
+    device = make_device(backend, n_qubits, "complex64" if floatx == "float32" else "complex128")
+    layer = qml.qnn.KerasLayer if mode == "eager" else KerasLayer
+    model = tf.keras.Sequential(
+        [
+            tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front"),
+            layer(template_qnode(n_qubits, device, diff_method), {"weights": (n_layers, n_qubits, 3)}, output_dim=n_qubits),
+            tf.keras.layers.Dense(N_CLASSES, name="head"),
+        ]
+    )
+    data = tf.data.Dataset.from_tensors(_pixels(batch_size, floatx)).repeat()
+    settings = {"run_eagerly": True} if mode == "eager" else {"steps_per_execution": steps, "jit_compile": mode == "xla"}
+    model.compile(make_optimizer("adam", 0.01), _loss(), **settings)
+
+    def step() -> dict[str, float]:
+        clock = FitClock()
+        model.fit(data, steps_per_epoch=steps, verbose=0, callbacks=[clock])
+        model.trainable_variables[-1].numpy()
+        return {"step": clock.seconds / steps}
+
+    return step
+
+
 def rungs_cell(n_qubits: int, n_layers: int, batch_size: int, rungs: list[str], **settings: Any) -> TimingCell:
     """The same step of W from PennyLane's layer as shipped to the compiled layer in single precision, one arm a rung."""
     given = {name: RUNGS[check_name("rung", name, RUNGS)] for name in rungs}
-    arms = tuple(_arm(name, keras_step, n_qubits, n_layers, batch_size, **rung) for name, rung in given.items())
+    arms = tuple(_arm(name, fit_step, n_qubits, n_layers, batch_size, **rung) for name, rung in given.items())
     return TimingCell("rungs", n_qubits, n_layers, batch_size, arms, **settings)
 
 
