@@ -185,6 +185,14 @@ def _compile(records: Records) -> Numbers:
     return found
 
 
+def _rungs(records: Records) -> Numbers:
+    found: Numbers = {}
+    _, run = _first_machine(tables.timing_cell(records, "rungs"))
+    for arm in sorted(set(run["arm"]) - {"as shipped"}):
+        found |= _ratios(records, "rungs", "as shipped", arm, f"rung_{slug(arm)}_speedup")
+    return found
+
+
 def _optimizer_steps(records: Records) -> Numbers:
     _, run = _first_machine(tables.timing_cell(records, "optimizers"))
     found: Numbers = {}
@@ -406,6 +414,7 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _ratio_section("batching", "loop", "broadcast", "batching_speedup"),
     _ratio_section("precision", "complex128", "complex64", "precision_speedup"),
     _compile,
+    _rungs,
     _process_spread,
     _optimizer_steps,
     _original_steps,
