@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 OPTIMIZERS = ["sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "nadam", "adamw", "fused_adam"]
+RUNGS = ["as shipped", "device swapped", "compiled layer", "XLA instead", "single precision"]
 BASE = {
     "machine": "m1", "commit": "abc", "created_utc": "2026-01-01", "revision": 1, "proof": "", "gpus": "",
     "cpu": "a processor", "cores": 2, "memory_gib": 8.0, "system": "Linux", "driver": "", "python": "3.11",
@@ -57,6 +58,8 @@ def timing():
     for arm, seconds, first in [("eager", 2e-2, 0.3), ("graph", 4e-3, 2.5), ("xla", 2e-3, 20)]:
         for n_qubits in (4, 8):
             add("compile", arm, n_qubits, 32, seconds * 1.2**n_qubits, first=first)
+    for arm, seconds in zip(RUNGS, (0.2, 2e-2, 3e-4, 7e-4, 2.5e-4), strict=True):
+        add("rungs", arm, 8, 32, seconds)
     for n_qubits in (4, 8, 12):
         add("precision", "complex128", n_qubits, 32, 1e-3 * 2**n_qubits)
         add("precision", "complex64", n_qubits, 32, 0.7e-3 * 2**n_qubits)

@@ -42,7 +42,8 @@ SEVEN, HALF, MASK = 7, 0.5, (1 << 40) - 1
 WORDS, REALS = f"{WORD}*", f"{DOUBLE}*"
 INTEGERS = st.integers(-(2**40), 2**40)
 SMALL = st.integers(-30, 30)
-NUMBERS = st.floats(-1e6, 1e6)
+# Some libraries make the processor flush numbers near the smallest ones to zero, and then the C library errs there.
+NUMBERS = st.floats(-1e6, 1e6, allow_subnormal=False).map(lambda value: value if abs(value) > 1e-150 else 0.0)
 _absolute = External("labs", WORD, (WORD,))
 _small_absolute = External("abs", INT, (INT,))
 
@@ -444,7 +445,13 @@ def cos_sin(compiled, x):
 
 
 @few
-@given(st.lists(st.floats(-1e5, 1e5) | st.integers(-60_000, 60_000).map(lambda k: k * math.pi / 4), min_size=1, max_size=40))
+@given(
+    st.lists(
+        st.floats(-1e5, 1e5, allow_subnormal=False) | st.integers(-60_000, 60_000).map(lambda k: k * math.pi / 4),
+        min_size=1,
+        max_size=40,
+    )
+)
 def test_cosines_and_sines_of_vectors_are_those_of_numpy(compiled, x):
     cosine, sine = cos_sin(compiled, x)
     np.testing.assert_allclose(cosine, np.cos(x), rtol=0, atol=2.3e-16)

@@ -73,6 +73,9 @@ def known_numbers(claims: dict) -> set[str]:
     for text in texts:
         if text.rstrip().endswith("%"):
             found |= {f"{digits}%" for digits in re.findall(r"\d+(?:\.\d+)?", text)}
+    # A number without a unit is a ratio, also where it is written without decimals.
+    ratios = [number[key] for number in claims["numbers"].values() if number.get("unit") == "1" for key in ("text", "short")]
+    found |= {digits for text in ratios for digits in re.findall(r"(?<![\d.])\d+(?![\d.])", text)}
     return found | {f"{number}x" for number in found if re.fullmatch(r"[\d.]+", number)}
 
 
