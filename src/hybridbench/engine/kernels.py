@@ -73,7 +73,7 @@ TABLE_BITS = 12  # up to so many qubits the phases of a layer are kept as a tabl
 PHASE_BITS = 10  # above, they are made anew in pieces of this many bits
 CHUNKS = 16
 POOLED = 1 << 28  # bytes of scratch that are kept from call to call at most
-WORTH_THREADS = 100_000  # rows times rotations from which a second thread is worth its start (about 20 us)
+WORTH_THREADS = 50_000  # rows times rotations from which a second thread is worth its start (about 20 us)
 SEGMENT = 4096  # rows that are summed in single precision before the sum is added in double
 
 _pthread_create = External("pthread_create", INT, (WORD, WORD, WORD, WORD))
