@@ -763,6 +763,15 @@ def _add_pair(slots, slot, x, y):
         _add(slots, -1 - slot, y)
 
 
+def _turn_back(state, i, j, k, m, a, b, c, d, c0, s0, c1, s1):
+    """Write four rows with two wires' rotations taken back: wire 0 pairs (a, b) and (c, d), wire 1 (a, c) and (b, d)."""
+    a, b, c, d = c0 * a + s0 * b, c0 * b - s0 * a, c0 * c + s0 * d, c0 * d - s0 * c
+    store(state, i, c1 * a + s1 * c)
+    store(state, j, c1 * b + s1 * d)
+    store(state, k, c1 * c - s1 * a)
+    store(state, m, c1 * d - s1 * b)
+
+
 def _unrotate2(p, g, begin, end, basis, x0, x1, c0, s0, c1, s1, slots, slot0, slot1):
     """`_unrotate1` for two wires in one pass."""
     row = _row_of(begin, basis)
@@ -784,26 +793,10 @@ def _unrotate2(p, g, begin, end, basis, x0, x1, c0, s0, c1, s1, slots, slot0, sl
             gx1 = gx1 + fr * di - fi * dr + vr * bi - vi * br
             gy1 = gy1 + ur * ar + ui * ai - er * cr - ei * ci
             gy1 = gy1 + vr * br + vi * bi - fr * dr - fi * di
-            ar, br, cr, dr = c0 * ar + s0 * br, c0 * br - s0 * ar, c0 * cr + s0 * dr, c0 * dr - s0 * cr
-            store(p, i, c1 * ar + s1 * cr)
-            store(p, j, c1 * br + s1 * dr)
-            store(p, k, c1 * cr - s1 * ar)
-            store(p, m, c1 * dr - s1 * br)
-            ai, bi, ci, di = c0 * ai + s0 * bi, c0 * bi - s0 * ai, c0 * ci + s0 * di, c0 * di - s0 * ci
-            store(p, i + LANES, c1 * ai + s1 * ci)
-            store(p, j + LANES, c1 * bi + s1 * di)
-            store(p, k + LANES, c1 * ci - s1 * ai)
-            store(p, m + LANES, c1 * di - s1 * bi)
-            er, fr, ur, vr = c0 * er + s0 * fr, c0 * fr - s0 * er, c0 * ur + s0 * vr, c0 * vr - s0 * ur
-            store(g, i, c1 * er + s1 * ur)
-            store(g, j, c1 * fr + s1 * vr)
-            store(g, k, c1 * ur - s1 * er)
-            store(g, m, c1 * vr - s1 * fr)
-            ei, fi, ui, vi = c0 * ei + s0 * fi, c0 * fi - s0 * ei, c0 * ui + s0 * vi, c0 * vi - s0 * ui
-            store(g, i + LANES, c1 * ei + s1 * ui)
-            store(g, j + LANES, c1 * fi + s1 * vi)
-            store(g, k + LANES, c1 * ui - s1 * ei)
-            store(g, m + LANES, c1 * vi - s1 * fi)
+            _turn_back(p, i, j, k, m, ar, br, cr, dr, c0, s0, c1, s1)
+            _turn_back(p, i + LANES, j + LANES, k + LANES, m + LANES, ai, bi, ci, di, c0, s0, c1, s1)
+            _turn_back(g, i, j, k, m, er, fr, ur, vr, c0, s0, c1, s1)
+            _turn_back(g, i + LANES, j + LANES, k + LANES, m + LANES, ei, fi, ui, vi, c0, s0, c1, s1)
             if step + 1 < end:
                 row ^= basis[lowest_bit(step + 1)]
         _add_pair(slots, slot0, gx0, gy0)

@@ -22,7 +22,7 @@ from hybridbench.engine.compiler import compile_tape
 from hybridbench.errors import check_name
 from hybridbench.stack import import_tensorflow
 from hybridbench.training.optimizers import make_optimizer
-from hybridbench.training.steps import N_CLASSES, FitClock, scaled_tanh, template_qnode
+from hybridbench.training.steps import N_CLASSES, FitClock, cross_entropy, scaled_tanh, template_qnode
 
 tf = import_tensorflow()
 
@@ -94,7 +94,7 @@ def fit_step(
     # The same batch again and again, as in the other arms: no arm's time holds the reading of data.
     data = tf.data.Dataset.from_tensors((given["x"], given["y"])).repeat()
     settings = {"run_eagerly": True} if mode == "eager" else {"steps_per_execution": steps, "jit_compile": mode == "xla"}
-    model.compile(make_optimizer("adam", LEARNING_RATE), _loss(), **settings)
+    model.compile(make_optimizer("adam", LEARNING_RATE), cross_entropy(), **settings)
     first = True
 
     def step() -> dict[str, Any]:
@@ -142,7 +142,3 @@ def engine_step(problem: str, n_qubits: int, n_layers: int, batch_size: int) -> 
         return {"step": seconds, "loss": float(np.mean(np.log(np.exp(logits).sum(axis=1)) - chosen))}
 
     return step
-
-
-def _loss() -> tf.keras.losses.Loss:
-    return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -47,7 +47,8 @@ def _spec(n_qubits: int, n_layers: int) -> CircuitSpec:
     return CircuitSpec("angle", "strongly_entangling", n_qubits, n_layers)
 
 
-def _loss() -> tf.keras.losses.Loss:
+def cross_entropy() -> tf.keras.losses.Loss:
+    """The loss of W: softmax cross-entropy of logits."""
     return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -106,7 +107,7 @@ def keras_step(
         else:
             task = prepare("digits", n_qubits, 0)
             x, y = tf.constant(task.x_train[:batch_size]), tf.constant(task.y_train[:batch_size])
-        model.compile(make_optimizer("adam", 0.01), _loss(), run_eagerly=mode == "eager", jit_compile=mode == "xla")
+        model.compile(make_optimizer("adam", 0.01), cross_entropy(), run_eagerly=mode == "eager", jit_compile=mode == "xla")
 
     def step() -> list[Any]:
         with tf.device(device):
@@ -131,7 +132,7 @@ def step_parts(
     model = step_model(n_qubits, n_layers, backend, diff_method)
     front, quantum, head = model.layers
     x, y = _pixels(batch_size, "float64")
-    loss_function = _loss()
+    loss_function = cross_entropy()
     model.compile(make_optimizer("adam", 0.01), loss_function, run_eagerly=True)
 
     def parts() -> dict[str, float]:
@@ -206,7 +207,7 @@ def _shared_gradients(n_qubits: int, n_layers: int, batch_size: int) -> tuple[tf
     model = step_model(n_qubits, n_layers, graph=True)
     x, y = _pixels(batch_size, "float64")
     model(x)
-    loss_function = _loss()
+    loss_function = cross_entropy()
 
     @tf.function
     def gradients() -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -384,7 +385,7 @@ def fit_step(
     )
     data = tf.data.Dataset.from_tensors(_pixels(batch_size, floatx)).repeat()
     settings = {"run_eagerly": True} if mode == "eager" else {"steps_per_execution": steps, "jit_compile": mode == "xla"}
-    model.compile(make_optimizer("adam", 0.01), _loss(), **settings)
+    model.compile(make_optimizer("adam", 0.01), cross_entropy(), **settings)
 
     def step() -> dict[str, float]:
         clock = FitClock()
