@@ -69,6 +69,24 @@ class Gradient:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Trial:
+    problem: str = "wine"
+    model: str = "hybrid"
+    optimizer: str = "adam"
+    learning_rate: float = 0.01
+    knobs: tuple = ()
+    phase: str = "tuned"
+    seeds: tuple = (0,)
+    steps: int = 300
+    every: int = 15
+    n_qubits: int = 6
+    n_layers: int = 2
+    batch_size: int = 32
+    start: str = "uniform"
+    revision: int = 1
+
+
 PROOF = {"gpu": "Test GPU", "pid_seen": True, "utilisation_max_percent": 90}
 
 
@@ -142,3 +160,23 @@ def write_gradients(gaps):
     rows = [{"method": m, "quantity": "gradient_weights", "max_abs_difference": gap} for m, gap in gaps.items()]
     rows += [{"method": "default.qubit/adjoint", "quantity": "value", "max_abs_difference": 1e-15}]
     RecordStore("gradients").write(Gradient(), rows)
+
+
+def write_trial(scores, losses=None, early=0.0, when=None, **config):
+    """One record of the optimizer study, seed by seed: `scores` and `losses` after the last step.
+
+    The loss starts at 1, has fallen by `early` (a number, or one a seed) at the first evaluation, and is at its end after
+    the last step; the score is at its end after `when` steps (of each seed; by default all), and at 0.4 before.
+    """
+    config = Trial(seeds=tuple(range(len(scores))), **config)
+    losses = [1 - score for score in scores] if losses is None else losses
+    rows = []
+    for seed, score in enumerate(scores):
+        for step in range(0, config.steps + 1, config.every):
+            fallen = early if isinstance(early, float) else early[seed]
+            loss = 1.0 if step == 0 else losses[seed] if step == config.steps else 1.0 - fallen
+            now = score if step >= (config.steps if when is None else when[seed]) else 0.4
+            row = {f"{part}_loss": loss for part in ("train", "val", "test")}
+            row |= {f"{part}_score": now for part in ("train", "val", "test")}
+            rows.append({"seed": seed, "step": step, **row, "n_parameters": 62, "batch_losses": ""})
+    RecordStore("optimizers").write(config, rows)

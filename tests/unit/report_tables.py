@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pandas as pd
+import study_records
 
 OPTIMIZERS = ["sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "nadam", "adamw", "fused_adam"]
 RUNGS = ["as shipped", "device swapped", "compiled layer", "XLA instead", "single precision"]
@@ -149,7 +150,8 @@ def gradients():
 
 def everything():
     return {
-        "timing": timing(), "training": training(), "energy": energy(), "circuits": circuits(), "gradients": gradients()
+        "timing": timing(), "training": training(), "energy": energy(), "circuits": circuits(), "gradients": gradients(),
+        "optimizers": study_records.study(),
     }  # fmt: skip
 
 

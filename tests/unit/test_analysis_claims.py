@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+import study_records
 from analysis_records import (
     PROOF,
     write_circuit,
@@ -17,10 +18,11 @@ from analysis_records import (
     write_gradients,
     write_timing,
     write_training,
+    write_trial,
 )
 
 from hybridbench import paths
-from hybridbench.analysis import claims, rules, tables
+from hybridbench.analysis import claims, numbers, rules, tables
 from hybridbench.analysis.tables import Number, Records
 from hybridbench.errors import ConfigurationError, DataError
 from hybridbench.measurement import records as record_module
@@ -29,6 +31,7 @@ rng = np.random.default_rng(11)
 STARTS = 0.6065 + 0.045 * rng.normal(size=6)
 NOISE = 0.002 * rng.normal(size=6)
 STUDY4 = ("adam", "rmsprop", "nadam", "adagrad")
+STUDY = study_records.study()
 OPTIMIZERS = dict.fromkeys(("sgd", "rmsprop", "adagrad", "adam", "nadam", "adamw", "fused_adam"), 1.0)
 
 
@@ -221,6 +224,16 @@ def test_c26_twenty_qubits(build, seconds, qubits, expected):
         assert found.number.value == pytest.approx(2.0, rel=0.1)
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [(0.5, "confirmed"), (2.0, "refuted")])
+def test_c26_twenty_qubits_with_a_batch_of_their_own(build, seconds, expected):
+    write_timing("methods", {"lightning.qubit/adjoint": 0.1}, n_qubits=10, batch_size=32)
+    write_timing("methods", {"lightning.qubit/adjoint": seconds}, n_qubits=20, batch_size=2, samples=10)
+    found = verdict("C26")
+    assert (found.verdict, found.number.unit, found.number.n) == (expected, "h", 10)
+    assert found.number.value == pytest.approx(seconds * 50 * 100 / 3600, rel=0.1)
+    assert found.number.low < found.number.value < found.number.high
+
+
 # --------------------------------------------------------------------------------------------------------- original energy
 def test_c08_c09_same_trajectory_is_refuted(build):
     for rate in (1e-4, 0.1):
@@ -304,12 +317,27 @@ def test_c12_best_balance(build, beaten, expected):
     assert found.number.value == 25 * beaten
 
 
-def test_c12_counts_tasks_too(build):
-    for rate, loss in ((0.01, 0.5), (0.1, 0.2)):
-        for name in ("adam", "sgd"):
-            write_training([0.9] * 5, losses=loss + 0.01 * rng.normal(size=5), optimizer=name, learning_rate=rate)
+def write_rates(problem, losses):
+    """losses: (optimizer, rate) → final validation loss of five seeds, in one value or one a seed."""
+    for (name, rate), loss in losses.items():
+        wobble = 0.01 * rng.normal(size=5)
+        write_trial([0.5] * 5, loss + wobble, problem=problem, optimizer=name, learning_rate=rate, phase="rates")
+
+
+@pytest.mark.parametrize(("better", "expected"), [(0.1, "refuted"), (0.01, "confirmed")])
+def test_c12_counts_the_problems_of_the_study_too(build, better, expected):
+    for problem in ("wine", "basins", "original"):
+        write_rates(problem, {(n, r): 0.2 if r == better else 0.5 for n in ("adam", "sgd") for r in (0.01, 0.1)})
     found = verdict("C12")
-    assert (found.verdict, found.number.n) == ("refuted", 2)
+    # The original energy has a study of its own.
+    assert (found.verdict, found.number.n) == (expected, 4)
+
+
+@pytest.mark.parametrize(("lost", "expected"), [(0.01, "refuted"), (0.1, "confirmed")])
+def test_c12_a_rate_that_diverges_loses(build, lost, expected):
+    nan = np.array([0, 0, math.nan, 0, 0])
+    write_rates("wine", {("adam", rate): 0.5 + (nan if rate == lost else 0) for rate in (0.01, 0.1)})
+    assert verdict("C12").verdict == expected
 
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -387,15 +415,142 @@ def test_c28_a_run_that_stops_early_refutes(build):
     assert verdict("C28").verdict == "refuted"
 
 
-@pytest.mark.parametrize("claim", ["C06", "C15", "C17", "C20"])
-def test_claims_without_a_study_stay_open_with_their_number(build, claim):
+@pytest.mark.parametrize("claim", ["C06", "C15", "C17", "C20", "C25"])
+def test_claims_whose_study_is_missing_stay_open(build, claim):
     for name, rate in (("adam", 0.01), ("nadam", 0.01), ("rmsprop", 0.01)):
         write_energy(name, rate, STARTS + 0.1, STARTS)
     write_timing("optimizers", OPTIMIZERS)
     found = verdict(claim)
-    assert found.verdict == "open"
+    assert (found.verdict, found.number) == ("open", None)
     assert found.missing
-    assert (found.number is None) == (claim == "C06")
+
+
+RMSPROPS = ("rmsprop_corrected", "rmsprop", "rmsprop_torch")
+WAVE = np.array([1, -1, 0.5, -0.5, 0.8, -0.8, 0.2, -0.2, 0.9, -0.9])
+
+
+def write_c15(slow=(), low=(), steady=(), noise=1.0):
+    """RMSprops that lead and scatter, but for those named."""
+    for name in ("adam", "nadam", "adagrad"):
+        write_energy(name, 0.1, 0.97 + 0.0005 * noise * WAVE[::-1], when=60)
+        write_energy(name, 0.01, 0.9 + 0.001 * WAVE, when=20)
+    for name in RMSPROPS:
+        final, spread = 0.96 if name in low else 0.99, 0.0001 if name in steady else 0.004
+        write_energy(name, 0.1, final + spread * WAVE, when=80 if name in slow else 20)
+
+
+def test_c15_confirmed_where_every_rmsprop_leads_and_scatters(build):
+    write_c15()
+    found = verdict("C15")
+    assert found.verdict == "confirmed"
+    assert found.number.value == pytest.approx(0.02, abs=0.005)
+
+
+@pytest.mark.parametrize("failing", ["slow", "low", "steady"])
+def test_c15_one_setting_and_one_respect_are_enough_to_refute(build, failing):
+    write_c15(**{failing: ("rmsprop_torch",)})
+    assert verdict("C15").verdict == "refuted"
+
+
+def test_c15_open_within_seed_noise(build):
+    write_c15(noise=8.0)
+    assert verdict("C15").verdict == "open"
+
+
+def write_c17(success, progress, seeds=8, noise=0.01):
+    """NAdam's lead over Adam in share of the global basin and in early progress."""
+    wobble = noise * WAVE[:seeds]
+    write_trial(0.8 + 0 * wobble, early=0.3, problem="basins", optimizer="adam")
+    write_trial(0.8 + success + wobble, early=list(0.3 + progress + wobble), problem="basins", optimizer="nadam")
+
+
+@pytest.mark.parametrize(
+    ("success", "progress", "noise", "expected"),
+    [
+        (0.1, -0.1, 0.01, "confirmed"),
+        (-0.1, -0.1, 0.01, "refuted"),
+        (0.1, 0.1, 0.01, "refuted"),
+        (0.0, -0.1, 0.001, "refuted"),  # equal success is no escape
+        (0.03, -0.1, 0.1, "open"),
+        (0.1, 0.0, 0.01, "open"),
+    ],
+)
+def test_c17_basins(build, success, progress, noise, expected):
+    write_c17(success, progress, noise=noise)
+    found = verdict("C17")
+    assert (found.verdict, found.number.unit) == (expected, "points")
+    assert found.number.value == pytest.approx(100 * success, abs=0.1)
+
+
+def test_c17_few_seeds_decide_nothing(build):
+    write_c17(0.1, -0.1, seeds=4)
+    assert (verdict("C17").verdict, verdict("C17").missing) == ("open", "4 seeds, 5 are needed")
+
+
+def write_starts(saved, seeds=12, depths=(2, 4, 8)):
+    """saved: start → steps that it reaches the target sooner than N(0, 1), one number or one a depth; None never does."""
+    for depth in depths:
+        for start in ("normal", "uniform", "small", "identity"):
+            fewer = saved.get(start, 0)
+            fewer = fewer[depth] if isinstance(fewer, dict) else fewer
+            when = [9999 if fewer is None else 150 + 15 * (seed % 3) - fewer for seed in range(seeds)]
+            settings = {"n_layers": depth, "start": start, "phase": "starts", "problem": "tfim", "every": 5}
+            write_trial([0.97] * seeds, when=when, **settings)
+
+
+@pytest.mark.parametrize(
+    ("saved", "expected", "shown"),
+    [
+        ({"small": 50, "identity": 20}, "confirmed", 50),
+        ({"small": -30, "identity": {2: 20, 4: 40, 8: 60}}, "confirmed", 20),
+        ({"small": -30, "identity": 0, "uniform": 100}, "refuted", 0),  # a uniform start is not in the claim
+        ({"small": {2: 30, 4: 0, 8: 0}, "identity": {2: 0, 4: 30, 8: 30}}, "open", 0),
+        ({"small": None, "identity": None}, "refuted", None),
+    ],
+)
+def test_c06_starts(build, saved, expected, shown):
+    write_starts(saved)
+    found = verdict("C06")
+    assert found.verdict == expected
+    assert shown is None or found.number.value == shown
+    assert found.number.unit == "steps"
+
+
+def test_c06_a_start_that_arrives_leads_over_one_that_never_does(build):
+    write_starts({"normal": None, "uniform": None, "small": 0})
+    found = verdict("C06")
+    assert (found.verdict, found.number.value) == ("confirmed", 305 - 165)
+
+
+def test_c06_few_seeds_or_one_depth_decide_nothing(build):
+    write_starts({"small": 50}, seeds=6)
+    assert verdict("C06").missing == "6 seeds, 10 are needed"
+
+
+def test_c06_needs_more_than_one_depth(build):
+    write_starts({"small": 50}, depths=(2,))
+    assert verdict("C06").missing == "runs at one circuit depth only"
+
+
+@pytest.mark.parametrize(
+    ("ratios", "noise", "expected"),
+    [
+        ({10: 0.7, 10_000_000: 1.5}, 0.02, "confirmed"),
+        ({10: 1.5, 10_000_000: 0.7}, 0.02, "refuted"),
+        ({10: 1.5, 10_000_000: 1.0}, 0.02, "refuted"),
+        ({10: 1.5, 10_000_000: 1.0}, 0.3, "open"),
+        ({10: 1.5, 100_000: 1.5}, 0.02, "open"),
+    ],
+)
+def test_c20_update_of_many_parameters(build, ratios, noise, expected):
+    arms = {f"adam, {size}": ratio for size, ratio in ratios.items()} | {f"fused_adam, {size}": 1.0 for size in ratios}
+    write_timing("update", arms, noise=noise, n_qubits=0, n_layers=0, batch_size=1)
+    found = verdict("C20")
+    assert found.verdict == expected
+    if noise < 0.1:
+        assert found.number.value == pytest.approx(ratios[max(ratios)], rel=0.05)
+    if max(ratios) < 10_000_000:
+        assert found.missing == "updates of up to 100000 parameters only, 10000000 are needed"
 
 
 # ---------------------------------------------------------------------------------------------------- circuits and training
@@ -428,44 +583,57 @@ def test_c22_a_gradient_that_is_not_a_number_agrees_with_nothing(build):
     assert claims.write_claims("build").is_file()
 
 
-def test_an_optimizer_that_diverges_at_every_rate_is_no_crash(build):
-    write_tuned({"adam": 0.95, "sgd": 0.85}, True, 0.0)
-    for rate in (0.001, 0.01, 0.1):
-        write_training(np.array([0.5, 0.5, math.nan, 0.5, 0.5]), optimizer="momentum", learning_rate=rate)
-    assert verdict("C25").verdict == "confirmed"
-    assert claims.write_claims("build").is_file()
-    assert any(name.startswith("best_rate_") and name.endswith("_adam") for name in claims.numbers("build"))
-
-
-def write_tuned(scores, inside=True, noise=0.002):
+def write_tuned(scores, inside=True, noise=0.002, losses=None):
+    """Tuning points at three rates, the best inside or at the edge, and tuned runs with these mean scores."""
     for name, score in scores.items():
+        best = 0.01 if inside else 0.1
         for rate in (0.001, 0.01, 0.1):
-            off = 0.0 if rate == (0.01 if inside else 0.1) else 0.1
-            seeds = score - off + noise * np.array([1, -1, 0.5, -0.5, 0.2])
-            write_training(seeds, optimizer=name, learning_rate=rate)
+            write_trial([0.5] * 2, [0.2 if rate == best else 0.5] * 2, optimizer=name, learning_rate=rate, phase="tuning")
+        seeds = score + noise * np.array([1, -1, 0.5, -0.5, 0.2])
+        write_trial(seeds, losses, optimizer=name, learning_rate=best)
 
 
 @pytest.mark.parametrize(
-    ("scores", "inside", "noise", "expected"),
+    ("scores", "inside", "expected"),
     [
-        ({"adam": 0.95, "sgd": 0.85}, True, 0.0, "confirmed"),
-        ({"adam": 0.95, "sgd": 0.949}, True, 0.0, "refuted"),
-        ({"adam": 0.95, "sgd": 0.85}, False, 0.0, "open"),
+        ({"adam": 0.95, "sgd": 0.85}, True, "confirmed"),
+        ({"adam": 0.95, "sgd": 0.949}, True, "refuted"),
+        ({"adam": 0.95, "sgd": 0.85}, False, "open"),
+        ({"adam": 0.95, "sgd": 0.949}, False, "open"),
     ],
 )
-def test_c25_generalisation(build, scores, inside, noise, expected):
-    write_tuned(scores, inside, noise)
+def test_c25_generalisation(build, scores, inside, expected):
+    write_tuned(scores, inside, 0.0)
     found = verdict("C25")
-    assert found.verdict == expected
-    assert found.number.unit == "points"
+    assert (found.verdict, found.number.unit) == (expected, "points")
+    assert found.number.value == pytest.approx(100 * (scores["adam"] - scores["sgd"]))
+    assert ("edge" in found.missing) == (not inside)
 
 
 def test_c25_open_within_seed_noise(build):
-    for name, shift in (("adam", np.array([0.1, -0.1, 0.05, -0.05, 0.02])), ("sgd", np.array([-0.1, 0.1, 0.0, 0.0, 0.02]))):
-        for rate in (0.001, 0.01, 0.1):
-            losses = [0.1 if rate == 0.01 else 0.5] * 5
-            write_training(0.8 + shift, losses=losses, optimizer=name, learning_rate=rate)
+    write_tuned({"adam": 0.8}, noise=0.1)
+    write_tuned({"sgd": 0.79}, noise=-0.1)
     assert verdict("C25").verdict == "open"
+
+
+def test_c25_energies_have_nothing_to_generalise_to(build):
+    write_trial([0.9] * 5, problem="tfim", optimizer="adam")
+    write_trial([0.1] * 5, problem="tfim", optimizer="sgd")
+    assert verdict("C25").number is None
+
+
+def test_an_optimizer_that_diverges_everywhere_is_no_crash(build):
+    write_tuned({"adam": 0.95, "sgd": 0.85}, noise=0.0)
+    lost = [math.nan] * 5
+    for phase in ("tuning", "tuned", "rates", "default"):
+        write_trial(lost, lost, early=math.nan, optimizer="momentum", learning_rate=0.01, phase=phase)
+    assert verdict("C25").verdict == "confirmed"
+    assert claims.write_claims("build").is_file()
+    found = claims.numbers("build")
+    assert found["best_rate_wine_adam"].text == "0.01"
+    assert found["study_iqm_momentum"].value == 0
+    assert found["study_diverged_tuned_momentum"].value == 100
+    assert "tuned_val_loss_wine_momentum" not in found
 
 
 # -------------------------------------------------------------------------------------------------------- numbers and files
@@ -486,7 +654,7 @@ def everything():
             write_energy(name, rate, STARTS[:3] + 0.3 * rate, STARTS[:3], every=10)
     for model, score in (("hybrid", 0.9), ("separable", 0.89), ("classical", 0.93)):
         write_training(score + 0.01 * rng.normal(size=4), model=model)
-    write_training([0.8, 0.81, 0.82, 0.8], optimizer="sgd")
+    study_records.write(paths.build_dir(), STUDY)
     write_circuit(1)
     write_gradients({"lightning.qubit/adjoint": 1e-12, "default.qubit/parameter-shift": 2e-9})
 
@@ -515,6 +683,23 @@ def test_numbers_and_claims_file(build):
         "test_score_digits_3v5_hybrid",
         "hybrid_minus_classical_digits_3v5",
         "tuned_test_score_digits_3v5_sgd",
+        "best_rate_inside_basins_sgd",
+        "study_iqm_adam",
+        "study_iqm_default_adam",
+        "study_improvement_sgd",
+        "study_p_sgd",
+        "study_rank_nadam",
+        "study_target_steps_adam",
+        "study_target_seconds_adam",
+        "study_solved_sgd",
+        "study_diverged_tuning_momentum",
+        "study_width_adam",
+        "study_hybrid_minus_classical_diabetes",
+        "study_hybrid_minus_separable_largest",
+        "study_gap_hybrid",
+        "study_gap_momentum",
+        "study_control_p",
+        "records_optimizers",
         "machine_cpu",
         "machine_cores",
         "machine_pennylane",
@@ -527,6 +712,16 @@ def test_numbers_and_claims_file(build):
     assert numbers["graph_payback"].value == pytest.approx(10, abs=2)
     assert numbers["test_score_digits_3v5_classical"].unit == "%"
     assert numbers["energy_best_rate_adam"].text == "0.1"
+    assert numbers["study_target_steps_sgd"].text == "not reached"
+    assert numbers["study_solved_sgd"].text == "0 %"
+    assert numbers["study_gap_momentum"].value == pytest.approx(10)
+    assert numbers["study_gap_momentum"].unit == "points"
+    assert numbers["study_target_seconds_adam"].value == pytest.approx(numbers["study_target_steps_adam"].value, rel=0.1)
+    assert numbers["study_hybrid_minus_classical_largest"].value == pytest.approx(-2, abs=0.5)
+    assert numbers["study_hybrid_minus_classical_largest_problem"].text in {"diabetes", "digits_3v5"}
+    assert numbers["study_runs"].value == len(STUDY.drop_duplicates(["record", "seed"]))
+    assert numbers["study_steps"].value == 300 * numbers["study_runs"].value
+    assert numbers["study_widened"].text == "3 of 12"
 
     first = claims.write_claims("build")
     assert first == build / "claims.json"
@@ -540,6 +735,40 @@ def test_numbers_and_claims_file(build):
     assert re.fullmatch(r"\d\.\d+ \[\d\.\d+, \d\.\d+\]", ratio["text"])
     assert ratio["value"] == float(f"{ratio['value']:.6g}")
     assert not list(build.glob("*.part"))
+
+
+def study_numbers(**values):
+    """Numbers by which the hypotheses are decided; a pair is a low and a high bound."""
+    made = {name: Number(0.0, *v) if isinstance(v, tuple) else Number(v) for name, v in values.items()}
+    return {name: number.words for name, number in numbers._hypotheses(made).items()}
+
+
+def test_hypotheses_hold_and_fail_by_their_numbers():
+    tuned, default = (0.9, 0.95), (0.7, 0.8)
+    good = {
+        "study_friedman_p": 0.001,
+        "study_p_sgd": 0.001, "study_improvement_sgd": (0.1, 0.4),
+        "study_iqm_adam": tuned, "study_iqm_default_adam": default,
+        "study_target_steps_qng": 60, "study_target_steps_adam": 90,
+        "study_target_seconds_qng": None, "study_target_seconds_adam": 0.1,
+        "study_hybrid_minus_classical_wine": (-2, 1),
+        "study_control_p": 0.5,
+    }  # fmt: skip
+    assert study_numbers(**good) == {f"study_h{k}": "holds" for k in range(1, 7)}
+    bad = {
+        "h1": {"study_friedman_p": 0.2},
+        "h2": {"study_improvement_sgd": (0.6, 0.9)},
+        "h3": {"study_iqm_default_adam": (0.7, 0.92)},
+        "h4": {"study_target_seconds_qng": 0.05},
+        "h5": {"study_hybrid_minus_classical_wine": (0.5, 3)},
+        "h6": {"study_control_p": 0.01},
+    }
+    for name, change in bad.items():
+        found = study_numbers(**good | change)
+        assert [key for key, words in found.items() if words == "fails"] == [f"study_{name}"]
+    assert study_numbers() == {}
+    # An improvement that Holm's test does not see is none.
+    assert study_numbers(**good | {"study_improvement_sgd": (0.6, 0.9), "study_p_sgd": 0.3})["study_h2"] == "holds"
 
 
 def test_equal_records_equal_bytes_in_whatever_order_they_are_read(build, monkeypatch):
@@ -557,7 +786,7 @@ def test_equal_records_equal_bytes_in_whatever_order_they_are_read(build, monkey
 def test_shipped_and_build_are_decided_by_the_same_code(build, monkeypatch):
     everything()
     monkeypatch.setattr(paths, "data_dir", lambda: build / "data")
-    record_module.ship(["timing", "training", "energy", "circuits", "gradients"])
+    record_module.ship(["timing", "training", "energy", "circuits", "gradients", "optimizers"])
     own, shipped = claims.decide("build"), claims.decide("shipped")
     assert [(row.id, row.verdict, row.text) for row in own] == [(row.id, row.verdict, row.text) for row in shipped]
     assert {"confirmed", "refuted", "open"} == {row.verdict for row in shipped}

@@ -22,6 +22,15 @@ def test_no_two_names_of_a_family_share_marker_or_label(family):
     assert len({s.label for s in styles}) == len(styles)
 
 
+def test_what_the_study_names_has_a_style():
+    from hybridbench.training.config import MODELS, STARTS
+    from hybridbench.training.optimizers import OPTIMIZERS
+
+    assert [name for name in style.family("optimizer") if "," not in name] == list(OPTIMIZERS)
+    assert set(style.family("start")) == set(STARTS)
+    assert set(style.family("model")) == set(MODELS)
+
+
 def test_a_name_belongs_to_one_family():
     for one, other in itertools.combinations(style.STYLES.values(), 2):
         assert not set(one) & set(other)
@@ -49,7 +58,7 @@ def test_settings_end_with_the_block():
 
 def test_report_imports_neither_framework():
     code = (
-        "import sys, hybridbench.report.figures, hybridbench.report.plots, hybridbench.report.paper;"
+        "import sys, hybridbench.report.figures, hybridbench.report.gallery, hybridbench.report.paper;"
         "assert not {'tensorflow', 'pennylane', 'tf_keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""The loop, the sweep, the models and the agreement of gradients."""
+"""The loop, the models and the agreement of gradients."""
 
 import math
 from dataclasses import replace
@@ -8,8 +8,7 @@ import pytest
 
 from hybridbench import tasks
 from hybridbench.errors import ConfigurationError, TrainingDiverged
-from hybridbench.measurement.records import RecordStore
-from hybridbench.training import agreement, loop, models, sweep
+from hybridbench.training import agreement, loop, models
 from hybridbench.training.config import EnergyConfig, TrainingConfig
 
 SMALL = TrainingConfig("wine", n_qubits=2, n_layers=1, batch_size=16, epochs=2, learning_rate=0.1)
@@ -135,29 +134,6 @@ def test_one_and_one_point_zero_name_the_same_record():
     assert isinstance(replace(SMALL, learning_rate=1).learning_rate, float)
 
 
-def test_a_sweep_goes_on_where_it_was_cut_off(tmp_path):
-    configs = sweep.grid(EnergyConfig, optimizer=["adam"], learning_rate=[0.1], seed=[0, 1, 2], steps=[3], n_qubits=[2])
-    store, done = RecordStore("energy", tmp_path), []
-
-    def run(config):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(config)
-        return loop.maximise_energy(config)
-
-    with pytest.raises(KeyboardInterrupt):
-        sweep.sweep(store, configs, run, "energy")
-    kept = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
-    assert len(kept) == 2
-    table = sweep.sweep(store, configs, loop.maximise_energy, "energy")
-    assert sorted(table["seed"].unique()) == [0, 1, 2]
-    assert all(file.stat().st_mtime_ns == at for file, at in kept.items())
-
-
-def test_a_grid_is_the_full_factorial():
-    assert sweep.grid(lambda **kw: tuple(kw.values()), a=[1, 2], b="xy") == [(1, "x"), (1, "y"), (2, "x"), (2, "y")]
-
-
 def test_the_energy_starts_at_its_closed_form_and_is_maximised():
     rows = loop.maximise_energy(EnergyConfig("adam", 0.1, seed=0, steps=30))
     theta = np.random.default_rng(0).normal(size=(100, 8))
@@ -209,10 +185,3 @@ def test_a_seed_that_numpy_cannot_take_is_refused_at_once(seed):
         EnergyConfig("adam", 0.1, seed)
     with pytest.raises(ConfigurationError, match="seed is"):
         replace(SMALL, seed=seed)
-
-
-def test_a_seed_listed_twice_is_one_run(tmp_path):
-    store = RecordStore("energy", tmp_path)
-    configs = [EnergyConfig("adam", 0.1, seed, steps=1, batch_size=2, n_qubits=2) for seed in (0, 0, 1)]
-    table = sweep.sweep(store, configs, loop.maximise_energy, "energy")
-    assert table.groupby("seed").size().tolist() == [2, 2]

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from hybridbench.errors import BackendError, ConfigurationError
-from hybridbench.training import steps
-from hybridbench.training.optimizers import OPTIMIZERS
+from hybridbench.errors import BackendError, ConfigurationError, MemoryEstimateError
+from hybridbench.measurement.timing import time_here
+from hybridbench.training import steps, trial
+from hybridbench.training.config import TrialConfig
+from hybridbench.training.optimizers import OPTIMIZERS, make_optimizer
+from hybridbench.training.trial import Stepper
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
@@ -57,10 +60,59 @@ def test_the_original_workload_is_the_same_on_both_routes():
     np.testing.assert_allclose(broadcast[1], loop[1], atol=1e-9)
 
 
-def test_optimizer_arms_share_gradients_and_not_weights():
-    first, second = (steps.optimizer_step(2, 1, 4, name, 0.1) for name in ("sgd", "adam"))
-    assert first()[0] == second()[0]
-    assert not np.allclose(first()[1], second()[1])
+@pytest.mark.parametrize("name", ["adam", "nadam", "qng", "spsa"])
+def test_an_optimizer_arm_takes_the_steps_of_a_trial(name, monkeypatch):
+    """After every call the weights are those that a trial of as many steps ends with."""
+    made = []
+    monkeypatch.setattr(steps, "Stepper", lambda *args: made.append(Stepper(*args)) or made[-1])
+    step = steps.optimizer_step(2, 1, 8, name, 0.05)
+    step()
+    assert list(step()) == ["step"]
+    given = {"n_qubits": 2, "n_layers": 1, "batch_size": 8}
+    config = TrialConfig("digits_3v5", "hybrid", name, 0.05, steps=steps.TRIAL_STEPS, **given)
+    monkeypatch.setattr(trial, "Stepper", lambda *args: made.append(Stepper(*args)) or made[-1])
+    trial._traced.cache_clear()
+    rows = trial.run_trial(config)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    for here, there in zip(*(stepper.problem.variables for stepper in made), strict=True):
+        np.testing.assert_allclose(here.numpy(), there.numpy(), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["adam", "fused_adam"])
+def test_an_update_moves_every_parameter_as_adam_does(name, monkeypatch):
+    """By the same gradient g again and again, Adam's step is the learning rate against g's sign, whatever its size."""
+    built = []
+
+    def make(name, learning_rate):
+        optimizer = make_optimizer(name, learning_rate)
+        build = optimizer.build
+        optimizer.build = lambda variables: built.append(variables) or build(variables)
+        return optimizer
+
+    monkeypatch.setattr(steps, "make_optimizer", make)
+    clocked = steps.update_step(21, name)()
+    assert list(clocked) == ["step"]
+    assert clocked["step"] > 0
+    variables = built[0]
+    assert len(variables) == steps.N_VARIABLES
+    gradients = np.random.default_rng(0).normal(size=21)
+    two_updates = -2 * 0.001 * np.sign(gradients)
+    np.testing.assert_allclose(np.concatenate([variable.numpy() for variable in variables]), two_updates, rtol=1e-4)
+
+
+def test_the_update_cell_runs_for_every_size():
+    cell = steps.update_cell([10, 1000])
+    assert [arm.name for arm in cell.arms] == ["adam, 10", "fused_adam, 10", "adam, 1000", "fused_adam, 1000"]
+    assert {row["part"] for row in time_here(cell)} == {"step"}
+
+
+def test_updates_that_do_not_fit_are_refused(monkeypatch):
+    with pytest.raises(ConfigurationError, match="do not fill 8 variables"):
+        steps.update_cell([1000, 7])
+    monkeypatch.setattr(steps, "available_memory_bytes", lambda: 2**30)
+    steps.update_cell([1_000_000])
+    with pytest.raises(MemoryEstimateError, match=r"10000000 parameters need about 1\.\d+ GiB"):
+        steps.update_cell([10, 10_000_000])
 
 
 def test_cells_name_their_arms():

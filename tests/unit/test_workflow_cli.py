@@ -44,7 +44,10 @@ def test_help_teaches_and_imports_nothing_heavy():
     assert "hybridbench run --only 03_cpu_baseline --force" in text
 
 
-@pytest.mark.parametrize("command", ["run", "defaults", "status", "verdict", "claims", "figures", "paper", "ship", "verify"])
+@pytest.mark.parametrize(
+    "command",
+    ["run", "defaults", "status", "verdict", "study", "claims", "recommend-optimizer", "figures", "paper", "ship", "verify"],
+)
 def test_every_command_has_an_example(command):
     result = CliRunner().invoke(cli.app, [command, "--help"])
     assert result.exit_code == 0
@@ -165,3 +168,64 @@ def test_status_names_a_damaged_record(checkout, monkeypatch, capsys):
     code, _, error = call(monkeypatch, capsys, "status")
     assert code == 2
     assert "a.parquet is damaged" in error
+
+
+def test_study_says_how_to_use_several_machines():
+    text = " ".join(CliRunner().invoke(cli.app, ["study", "--help"]).output.split())
+    for line in (
+        "dask scheduler",
+        "dask worker tcp://host:8786 --nthreads 1",
+        "hybridbench study --scheduler tcp://host:8786",
+    ):
+        assert line in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--problem", "wines"), "Unknown problem 'wines'. Did you mean 'wine'"),
+        (("--model", "hybird"), "Unknown model 'hybird'. Did you mean 'hybrid'"),
+        (("--optimizer", "adamm"), "Unknown optimizer 'adamm'. Did you mean 'adam"),
+        (("--problem", "basins", "--model", "classical"), "no trials of ['basins'] with model ['classical']"),
+        (("--workers", "0"), "workers is 0, and must be a whole number of at least 1"),
+        (("--scheduler", "host:8786"), "cluster is 'host:8786', and must be 'local', 'here' or an address"),
+        (("--scheduler", "tcp://127.0.0.1:1"), "No Dask scheduler answers at tcp://127.0.0.1:1"),
+    ],
+)
+def test_study_refuses_what_cannot_be_in_one_line(checkout, monkeypatch, capsys, arguments, message):
+    from hybridbench.training import sweep
+
+    monkeypatch.setattr(sweep, "CONNECT_SECONDS", 0.5)
+    code, out, error = call(monkeypatch, capsys, "study", *arguments)
+    assert (code, out) == (2, "")
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (checkout / "build").exists()
+
+
+def test_study_runs_resumes_and_counts(checkout, monkeypatch, capsys, tmp_path):
+    from functools import partial
+
+    import sweep_toys
+
+    from hybridbench.training import study, trial
+
+    asked, task = [], "fails"
+
+    def plans(problems, models, optimizers):
+        asked.append((problems, models, optimizers))
+        return [sweep_toys.plan(task, 5, [])]
+
+    monkeypatch.setattr(study, "plans", plans)
+    monkeypatch.setattr(trial, "run_trial", partial(sweep_toys.run, log=tmp_path / "log"))
+    code, out, error = call(monkeypatch, capsys, "study", "--workers", "1", "--optimizer", "adam", "--optimizer", "sgd")
+    assert (code, out) == (1, "")
+    assert "in run\n    raise Unsendable" in error, "a failure of the code shows where"
+    assert "running Toy(task='fails', seed=3). What has a record stays" in error.splitlines()[-1]
+    assert asked == [(study.PROBLEMS, study.MODELS, ["adam", "sgd"])]
+    task = "works"
+    for _ in range(2):
+        code, out, error = call(monkeypatch, capsys, "study", "--workers", "1")
+        assert (code, out) == (0, "10 records are in build/records/optimizers.\n")
+    assert error == "", "nothing is started where nothing is missing"
+    assert len(sweep_toys.calls(tmp_path / "log")) == 4 + 7

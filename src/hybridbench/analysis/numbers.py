@@ -14,13 +14,15 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from hybridbench.analysis import tables
-from hybridbench.analysis.rules import trajectory_gap
+from hybridbench.analysis import optimizers, tables
+from hybridbench.analysis.rules import ENERGY_TARGET, trajectory_gap
 from hybridbench.analysis.statistics import (
     CONFIDENCE,
     EQUIVALENCE_CONFIDENCE,
     EQUIVALENCE_MARGIN,
     Interval,
+    friedman,
+    interquartile_mean,
     mean_interval,
     median_interval,
     median_ratio,
@@ -59,9 +61,8 @@ PROTOCOL: dict[str, tuple[float, str, str]] = {
     "protocol_confidence": (100 * CONFIDENCE, "%", f"{100 * CONFIDENCE:.0f} %"),
     "protocol_equivalence_confidence": (100 * EQUIVALENCE_CONFIDENCE, "%", f"{100 * EQUIVALENCE_CONFIDENCE:.0f} %"),
     "protocol_equivalence_margin": (100 * EQUIVALENCE_MARGIN, "%", f"{100 * EQUIVALENCE_MARGIN:.0f} %"),
-    "protocol_target": (0.95, "1", "0.95"),
+    "protocol_target": (ENERGY_TARGET, "1", f"{ENERGY_TARGET:g}"),
 }
-ENERGY_TARGET = 0.95
 
 
 def slug(text: str) -> str:
@@ -82,7 +83,7 @@ def numbers_of(records: Records) -> Numbers:
             found |= section(records)
         except NotMeasured:
             continue
-    return found
+    return found | _hypotheses(found)
 
 
 # ---------------------------------------------------------------------------------------------------------------- timing
@@ -278,7 +279,7 @@ def _energy(records: Records) -> Numbers:
         found["initial_energy_spread"] = Number(float(start.std(ddof=1)), n=len(start), records=cited)
     energies = tables.final_energies(records)
     for name in energies.columns.unique("optimizer"):
-        best, _ = tables.best_rate(energies, name)
+        best = tables.best_rate(energies, name)
         found[f"energy_best_rate_{name}"] = _rate(best, n=len(energies), records=cited)
         found[f"energy_best_{name}"] = Number.of(mean_interval(energies[name][best].dropna()), cited)
         for rate in energies[name].columns:
@@ -344,28 +345,202 @@ def _model_comparison(records: Records) -> Numbers:
     return found
 
 
-def _optimizer_comparison(records: Records) -> Numbers:
+# ------------------------------------------------------------------------------------------------------- optimizer study
+def _phase(table: pd.DataFrame, phase: str, model: str = "hybrid") -> pd.DataFrame:
+    rows = optimizers.of(table, phase, model)
+    if rows.empty:
+        raise NotMeasured(f"no optimizers records of phase {phase!r}")
+    return rows
+
+
+def _study_size(records: Records) -> Numbers:
+    table = records["optimizers"]
+    runs = table.drop_duplicates(["machine", "record", "seed"])
+    tuned = _phase(table, "tuned")
+    return {
+        "study_problems": Number(int(table["problem"].nunique())),
+        "study_optimizers": Number(int(table["optimizer"].nunique())),
+        "study_seeds": Number(int(tuned["seed"].nunique())),
+        "study_runs": Number(len(runs)),
+        "study_steps": Number(int(runs["steps"].sum())),
+    }
+
+
+def _study_tuning(records: Records) -> Numbers:
+    """What each optimizer was tuned to, on every problem, and on data tasks how well it then did."""
+    table = records["optimizers"]
+    ends = optimizers.ends(_phase(table, "tuned"))
+    chosen = optimizers.choices(table)
     found: Numbers = {}
-    for shared, rows in tables.sweeps(records):
-        task, cited = shared["task"], tables.cite(rows)
-        losses, scores = tables.by_seed(rows, "val_loss"), tables.by_seed(rows, "test_score")
-        gaps = tables.by_seed(rows.assign(gap=rows["test_loss"] - rows["train_loss"]), "gap")
-        for name in losses.columns.unique("optimizer"):
-            try:
-                rate, inside = tables.best_rate(losses, name, np.nanargmin)
-            except NotMeasured:
-                continue
-            found[f"best_rate_{task}_{name}"] = _rate(rate, n=len(losses), records=cited)
-            found[f"best_rate_inside_{task}_{name}"] = Number(int(inside), words="yes" if inside else "no")
-            found[f"tuned_test_score_{task}_{name}"] = Number.of(_points(mean_interval(scores[name][rate].dropna())), cited)
-            found[f"tuned_val_loss_{task}_{name}"] = Number.of(mean_interval(losses[name][rate].dropna()), cited)
-            found[f"tuned_gap_{task}_{name}"] = Number.of(mean_interval(gaps[name][rate].dropna()), cited)
-        found[f"sweep_seeds_{task}"] = Number(int(rows["seed"].nunique()), records=cited)
+    for (problem, name), point in chosen.iterrows():
+        found[f"best_rate_{problem}_{name}"] = _rate(point["learning_rate"])
+        found[f"best_rate_inside_{problem}_{name}"] = Number(int(not point["at_edge"]), words=_yes(not point["at_edge"]))
+    for (problem, name), rows in ends[~ends["problem"].isin(optimizers.KINDS["energy"])].groupby(optimizers.ARM):
+        scores, losses = rows["test_score"].dropna(), rows["val_loss"].dropna()
+        if len(losses):
+            cited = tables.cite(rows)
+            found[f"tuned_test_score_{problem}_{name}"] = Number.of(_points(mean_interval(scores)), cited)
+            found[f"tuned_val_loss_{problem}_{name}"] = Number.of(mean_interval(losses), cited)
+            found[f"sweep_seeds_{problem}"] = Number(int(rows["seed"].nunique()), records=cited)
+    found["study_at_edge"] = Number(int(chosen["at_edge"].sum()), unit=f"of {len(chosen)}")
+    found["study_widened"] = Number(int(chosen["widened"].sum()), unit=f"of {len(chosen)}")
     return found
 
 
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
+
+
+def _study_scores(records: Records) -> Numbers:
+    """Aggregates of tuned and of default settings, and every optimizer against Adam."""
+    table = records["optimizers"]
+    cited = tables.cite(_phase(table, "tuned"))
+    found: Numbers = {}
+    for phase, name in (("tuned", "study_iqm"), ("default", "study_iqm_default")):
+        for arm, interval in optimizers.aggregate(table, phase).items():
+            found[f"{name}_{arm}"] = Number.of(interval, cited)
+    blocks = optimizers.scores(table).dropna(axis=1)
+    if blocks.shape[1] >= 3:
+        p, ranks = friedman(blocks)
+        found["study_friedman_p"] = Number(p, n=len(blocks), records=cited)
+        found |= {f"study_rank_{arm}": Number(rank, n=len(blocks), records=cited) for arm, rank in ranks.items()}
+    try:
+        against_adam = optimizers.comparisons(table)
+    except NotMeasured:
+        return found  # the aggregates stand without Adam too
+    for row in against_adam.itertuples():
+        better = Interval(row.improvement, row.improvement_low, row.improvement_high, row.n)
+        found[f"study_improvement_{row.Index}"] = Number.of(better, cited)
+        found[f"study_p_{row.Index}"] = Number(row.p_holm, n=row.n, records=cited)
+        found[f"study_delta_{row.Index}"] = Number(row.delta, n=row.n, records=cited)
+    return found
+
+
+def _study_targets(records: Records) -> Numbers:
+    """Medians over problems of the steps and seconds to the target, and on how many problems it is reached."""
+    table = records["optimizers"]
+    cited = tables.cite(_phase(table, "tuned"))
+    found: Numbers = {}
+
+    def middle(name: str, by_problem: pd.DataFrame, unit: str) -> None:
+        for arm in by_problem:
+            values = by_problem[arm].dropna()
+            if len(values):
+                median = Interval(float(values.median()), -math.inf, math.inf, len(values), unit)
+                found[f"{name}_{arm}"] = _steps(median, cited)
+
+    steps = optimizers.median_steps(table)
+    middle("study_target_steps", steps, "steps")
+    for arm in steps:
+        values = steps[arm].dropna()
+        found[f"study_solved_{arm}"] = Number(
+            100 * float(np.isfinite(values).mean()), n=len(values), unit="%", records=cited
+        )
+    try:
+        seconds = optimizers.seconds_to_target(table, records["timing"]).groupby(level="problem").median()
+    except NotMeasured:
+        return found  # steps have no need of step times
+    middle("study_target_seconds", seconds.drop(index=optimizers.LEFT_OUT, errors="ignore"), "s")
+    return found
+
+
+def _study_divergence(records: Records) -> Numbers:
+    table = records["optimizers"]
+    return {
+        f"study_diverged_{phase}_{arm}": Number(100 * share, unit="%")
+        for phase, shares in optimizers.divergence(table).iterrows()
+        for arm, share in shares.dropna().items()
+    }
+
+
+def _study_rates(records: Records) -> Numbers:
+    table = records["optimizers"]
+    cited = tables.cite(_phase(table, "rates"))
+    widths = (
+        optimizers.rate_widths(table)["value"].drop(index=optimizers.LEFT_OUT, level="problem", errors="ignore").dropna()
+    )
+    return {
+        f"study_width_{arm}": Number(float(values.median()), n=len(values), unit="decades", records=cited)
+        for arm, values in widths.groupby(level="optimizer")
+    }
+
+
+def _study_models(records: Records) -> Numbers:
+    """The hybrid model against its controls, all tuned, and the gaps of all three."""
+    table = records["optimizers"]
+    found: Numbers = {}
+    for model in ("hybrid", "separable", "classical"):
+        rows = optimizers.of(table, "tuned", model)
+        if rows.empty:
+            continue
+        gaps, cited = optimizers.gaps(table, "tuned", model), tables.cite(rows)
+        each = {model: gaps.stack()} | ({arm: gaps[arm].dropna() for arm in gaps} if model == "hybrid" else {})
+        for name, values in each.items():
+            if len(values):
+                gap = interquartile_mean(optimizers.by_problem(values))
+                found[f"study_gap_{name}"] = Number.of(_points(gap, "points"), cited)
+    leads = optimizers.models(table)
+    for (problem, other), lead in leads.iterrows():
+        found[f"study_hybrid_minus_{other}_{problem}"] = _lead(lead)
+    for other, rows in leads.groupby(level="against"):
+        problem, _ = rows["value"].abs().idxmax()
+        found[f"study_hybrid_minus_{other}_largest"] = _lead(rows.loc[problem, other])
+        found[f"study_hybrid_minus_{other}_largest_problem"] = Number(None, words=problem)
+    return found
+
+
+def _lead(lead: pd.Series) -> Number:
+    return Number.of(_points(Interval(lead["value"], lead["low"], lead["high"], int(lead["n"])), "points"))
+
+
+def _hypotheses(found: Numbers) -> Numbers:
+    """The hypotheses of `docs/protocol.md` by the numbers they name; one whose numbers are missing is absent."""
+    alpha = 1 - CONFIDENCE
+    decided: Numbers = {}
+
+    def named(prefix: str) -> Numbers:
+        return {name.removeprefix(prefix): number for name, number in found.items() if name.startswith(prefix)}
+
+    def decide(name: str, holds: bool) -> None:
+        decided[f"study_{name}"] = Number(int(holds), words="holds" if holds else "fails")
+
+    def above(low: float | None, bound: float | None) -> bool:
+        return low is not None and bound is not None and low > bound
+
+    if "study_friedman_p" in found:
+        decide("h1", found["study_friedman_p"].value < alpha)
+    if others := named("study_p_"):
+        clear = [arm for arm, p in others.items() if p.value < alpha]
+        decide("h2", not any(above(found[f"study_improvement_{arm}"].low, 0.5) for arm in clear))
+    if arms := [arm for arm in named("study_iqm_default_") if f"study_iqm_{arm}" in found]:
+        pairs = [(found[f"study_iqm_{arm}"], found[f"study_iqm_default_{arm}"]) for arm in arms]
+        decide("h3", all(above(tuned.low, default.high) for tuned, default in pairs))
+    times = [found.get(f"study_target_{unit}_{arm}") for unit in ("steps", "seconds") for arm in ("qng", "adam")]
+    if all(times):
+        steps, adam_steps, seconds, adam_seconds = (math.inf if time.value is None else time.value for time in times)
+        decide("h4", steps < adam_steps and seconds >= adam_seconds)
+    if leads := named("study_hybrid_minus_"):
+        decide("h5", not any(above(lead.low, 0.0) for lead in leads.values()))
+    if "study_control_p" in found:
+        decide("h6", found["study_control_p"].value >= alpha)
+    return decided
+
+
+def _study_control(records: Records) -> Numbers:
+    """Adam against itself: what the study finds where there is nothing to find."""
+    table = records["optimizers"]
+    by_problem = optimizers.control(table)
+    cited = tables.cite(_phase(table, "control"))
+    largest = max(by_problem.values(), key=lambda found: abs(found["difference"]))
+    bounds = (100 * largest[key] for key in ("difference", "low", "high"))
+    return {
+        "study_control_p": Number(min(found["p_holm"] for found in by_problem.values()), n=len(by_problem), records=cited),
+        "study_control_difference": Number(*bounds, n=len(by_problem), unit="points", records=cited),
+    }
+
+
 # ----------------------------------------------------------------------------------------------------------------- facts
-STUDIES = ("circuits", "gradients", "timing", "training", "energy")
+STUDIES = ("circuits", "gradients", "timing", "training", "energy", "optimizers")
 FACTS = (
     "cpu",
     "cores",
@@ -422,5 +597,12 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _gradients,
     _energy,
     _model_comparison,
-    _optimizer_comparison,
+    _study_size,
+    _study_tuning,
+    _study_scores,
+    _study_targets,
+    _study_divergence,
+    _study_rates,
+    _study_models,
+    _study_control,
 )

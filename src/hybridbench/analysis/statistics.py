@@ -10,10 +10,11 @@ An interval that the data cannot support is (-inf, inf), never a guess: a rule t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -23,6 +24,8 @@ RESAMPLES = 9999
 SEED = 20261123
 #: With fewer values the widest interval between order statistics covers the median with less than 95 %: 1 - 2 / 2**n.
 MIN_FOR_MEDIAN = 6
+#: Runs of a task (or seeds) that a bootstrap needs: it takes the spread for sqrt((n - 1) / n) of what it is.
+MIN_FOR_BOOTSTRAP = 5
 
 Values = Sequence[float] | np.ndarray
 
@@ -70,13 +73,28 @@ def _paired(a: Values, b: Values) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
+def _tasks(by_task: Sequence[Values]) -> tuple[np.ndarray, ...]:
+    if len(by_task) == 0:
+        raise ValueError("A statistic over tasks needs the runs of at least one task.")
+    return tuple(_array(runs) for runs in by_task)
+
+
+def _table(table: pd.DataFrame, columns: int) -> pd.DataFrame:
+    if len(table) == 0 or table.shape[1] < columns or table.isna().any(axis=None):
+        raise ValueError(
+            f"A comparison needs a table without NaN with a row or more and {columns} columns or more, "
+            f"not one of shape {table.shape} with {int(table.isna().sum().sum())} NaN; drop incomplete rows first."
+        )
+    return table
+
+
 def _bootstrap(
     data: tuple[np.ndarray, ...], statistic: Callable, confidence: float, n_resamples: int = RESAMPLES, **how: bool
 ) -> tuple[float, float]:
+    """Bounds of the percentile bootstrap; several samples are resampled each for itself unless `paired`."""
     result = stats.bootstrap(
         data,
         statistic,
-        paired=len(data) > 1,
         confidence_level=confidence,
         n_resamples=n_resamples,
         method="percentile",
@@ -117,7 +135,7 @@ def mean_interval(values: Values, confidence: float = CONFIDENCE, unit: str = "1
     """
     array = _array(values)
     mean = float(array.mean())
-    if array.size < 2:
+    if array.size < 2 or not np.isfinite(array).all():
         return Interval(mean, -math.inf, math.inf, array.size, unit)
     if np.ptp(array) == 0:
         return Interval(mean, mean, mean, array.size, unit)
@@ -148,7 +166,7 @@ def median_ratio(a: Values, b: Values, confidence: float = CONFIDENCE) -> Interv
 
     low, high = -math.inf, math.inf
     if a.size >= MIN_FOR_MEDIAN:
-        low, high = _bootstrap((a, b), statistic, confidence, vectorized=True)
+        low, high = _bootstrap((a, b), statistic, confidence, paired=True, vectorized=True)
     return Interval(float(statistic(a, b)), low, high, a.size)
 
 
@@ -217,7 +235,196 @@ def seed_interval(n_seeds: int, statistic: Callable[[np.ndarray], float], confid
     """Any statistic of a set of seeds (given as row numbers), with a bootstrap over seeds; five seeds or no interval."""
     rows = np.arange(n_seeds)
     low, high = -math.inf, math.inf
-    if n_seeds >= 5:
+    if n_seeds >= MIN_FOR_BOOTSTRAP:
         # A plain call per resample is slow: fewer resamples are enough for a bound that is quoted to two digits.
         low, high = _bootstrap((rows,), lambda picked: statistic(picked.astype(int)), confidence, 999, vectorized=False)
     return Interval(float(statistic(rows)), low, high, n_seeds, unit)
+
+
+def interquartile_mean(by_task: Sequence[Values], confidence: float = CONFIDENCE, unit: str = "1") -> Interval:
+    """Mean of the middle half of all runs of all tasks, with a stratified bootstrap (Agarwal et al. 2021, rliable).
+
+    Each task's runs are resampled among themselves, so the interval speaks about other seeds of these tasks, not about other
+    tasks. A task counts by its number of runs. A run without a score may enter as -inf, as the worst; the mean is finite as
+    long as fewer than a quarter of the runs do.
+
+    Args:
+        by_task: for each task the scores of its runs, on a scale that the tasks share.
+        confidence: of the interval; (-inf, inf) where a task has fewer than `MIN_FOR_BOOTSTRAP` runs.
+        unit: of the scores.
+
+    Raises:
+        ValueError: no tasks, a task without runs, NaN or +inf among the scores.
+    """
+    tasks = _tasks(by_task)
+    if any(np.isposinf(runs).any() for runs in tasks):
+        raise ValueError("A score is finite, or -inf for a run without one; +inf was given.")
+
+    def statistic(*runs: np.ndarray, axis: int = -1) -> np.ndarray:
+        return stats.trim_mean(np.concatenate(runs, axis=axis), 0.25, axis=axis)
+
+    low, high = -math.inf, math.inf
+    if min(runs.size for runs in tasks) >= MIN_FOR_BOOTSTRAP:
+        with np.errstate(invalid="ignore"):  # SciPy also takes the standard error, which -inf has none of
+            low, high = _bootstrap(tasks, statistic, confidence, vectorized=True)
+    return Interval(float(statistic(*tasks)), low, high, sum(runs.size for runs in tasks), unit)
+
+
+def _superiority(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+    """P(a > b) + P(a = b) / 2 over all pairs: Mann and Whitney's U as a share of its maximum."""
+    # The method decides about a p value that is not used; this one costs nothing.
+    return stats.mannwhitneyu(a, b, method="asymptotic", axis=axis).statistic / (a.shape[axis] * b.shape[axis])
+
+
+def probability_of_improvement(a: Sequence[Values], b: Sequence[Values], confidence: float = CONFIDENCE) -> Interval:
+    """Mean over tasks of the probability that a run of `a` scores above one of `b`, ties half (Agarwal et al. 2021).
+
+    The runs of every task and arm are resampled for themselves. Where equal seeds make the runs of both arms alike, the
+    interval is therefore wider than it need be. Where the arms overlap in no task there is nothing to resample; the bounds
+    are then those at which such a result, of as many pairs of runs, would have probability 1 - `confidence`.
+
+    Args:
+        a: for each task the scores of the first arm's runs, higher better; infinite scores only have to be comparable.
+        b: the same tasks, in the same order, for the second arm; the number of runs may differ.
+        confidence: of the interval; (-inf, inf) where an arm has fewer than `MIN_FOR_BOOTSTRAP` runs on a task.
+
+    Returns:
+        The probability, in [0, 1]; `n` counts the runs of both arms.
+
+    Raises:
+        ValueError: no tasks, different numbers of tasks, a task without runs, NaN among the scores.
+    """
+    a, b = _tasks(a), _tasks(b)
+    if len(a) != len(b):
+        raise ValueError(f"Both arms need runs on the same tasks, not on {len(a)} and {len(b)}.")
+
+    def statistic(*runs: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.mean([_superiority(*pair, axis) for pair in zip(runs[: len(a)], runs[len(a) :], strict=True)], axis=0)
+
+    value = float(statistic(*a, *b))
+    fewest = min(runs.size for runs in a + b)
+    low, high = -math.inf, math.inf
+    if fewest >= MIN_FOR_BOOTSTRAP:
+        low, high = _bootstrap((*a, *b), statistic, confidence, vectorized=True)
+        if low == high:
+            # With probability q_t of another outcome on task t, `fewest` independent pairs per task all show the same one
+            # with at most (1 - mean q) ** (tasks * fewest), and the mean is off by at most the mean of q.
+            slack = 1 - (1 - confidence) ** (1 / (len(a) * fewest))
+            low, high = max(0.0, value - slack), min(1.0, value + slack)
+    return Interval(value, low, high, sum(runs.size for runs in a + b))
+
+
+def cliffs_delta(a: Values, b: Values) -> float:
+    """Cliff's delta (1993): P(a > b) - P(a < b) over all pairs, from -1 to 1; positive where `a` is larger.
+
+    Infinite values are allowed: they only have to be comparable.
+
+    Raises:
+        ValueError: no values, or NaN among them.
+    """
+    return float(2 * _superiority(_array(a), _array(b)) - 1)
+
+
+def _signed_rank(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Wilcoxon's two-sided p value, and the median of a - b."""
+    with np.errstate(invalid="ignore"):  # equal infinities differ by 0; a median between infinities of both signs is NaN
+        difference = np.where(a == b, 0.0, a - b)
+        median = float(np.median(difference))
+    # Scores are shares of a few samples: 0.9 - 0.85 and 0.85 - 0.8 have to tie although their last bits differ.
+    both = np.abs(np.concatenate([a, b]))
+    difference = np.round(difference / both[np.isfinite(both)].max(initial=np.finfo(float).tiny), 12)
+    return float(stats.wilcoxon(difference, zero_method="zsplit").pvalue) if difference.any() else 1.0, median
+
+
+def paired_tests(pairs: Mapping[str, tuple[Values, Values]]) -> pd.DataFrame:
+    """Wilcoxon's signed-rank test of each pair of arms, with Holm's correction (1979) for testing all of them.
+
+    With fewer than six pairs of values no p value is below 0.05, whatever the data. An infinite value (a run without a
+    score) ranks as the largest difference; against the same infinity the difference is 0. A zero difference counts half for
+    each side; where all are zero p is 1.
+
+    Args:
+        pairs: by name of the comparison two lists of the same length, a[i] and b[i] of the same block (task and seed).
+
+    Returns:
+        Index `name`, in the order given; columns p (two-sided), p_holm (the probability of one false alarm among all
+        comparisons stays below the level that p_holm is held against), delta (`cliffs_delta`, which does not use the
+        pairing) and median_difference (of a - b, in their unit).
+
+    Raises:
+        ValueError: no comparisons, lengths differ, no values, or NaN among them.
+    """
+    from statsmodels.stats.multitest import multipletests  # slow to import
+
+    if not pairs:
+        raise ValueError("Paired tests need at least one comparison.")
+    rows = {}
+    for name, (a, b) in pairs.items():
+        a, b = _paired(a, b)
+        p, median = _signed_rank(a, b)
+        rows[name] = {"p": p, "delta": cliffs_delta(a, b), "median_difference": median}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
+    table.insert(1, "p_holm", multipletests(table["p"], method="holm")[1])
+    return table
+
+
+def friedman(scores: pd.DataFrame) -> tuple[float, pd.Series]:
+    """Friedman's test that no arm is better than another, and the arms' mean ranks (Demšar 2006).
+
+    Args:
+        scores: a row for each block (problem, or problem and seed), a column for each of three arms or more, higher better.
+            Only the order within a row counts, so infinite scores are allowed.
+
+    Returns:
+        The p value (1 where every row is one tie) and by arm the mean rank; 1 is the best, ties share the mean of their
+        ranks. The p value is that of chi-squared and errs to the safe side with few blocks.
+
+    Raises:
+        ValueError: no rows, fewer than three columns, or NaN.
+    """
+    ranks = _table(scores, 3).rank(axis=1, ascending=False)
+    tied = ranks.nunique(axis=1).eq(1).all()
+    p = 1.0 if tied else float(stats.friedmanchisquare(*ranks.to_numpy().T).pvalue)
+    return p, ranks.mean()
+
+
+def nemenyi(scores: pd.DataFrame) -> pd.DataFrame:
+    """Nemenyi's test of every pair of arms after Friedman's: p values, corrected for testing all pairs (Demšar 2006).
+
+    Args:
+        scores: as for `friedman`.
+
+    Returns:
+        Symmetric, arms by arms, 1 on the diagonal.
+
+    Raises:
+        ValueError: as for `friedman`.
+    """
+    from scikit_posthocs import posthoc_nemenyi_friedman  # slow to import
+
+    ranks = _table(scores, 3).rank(axis=1)
+    p = posthoc_nemenyi_friedman(ranks.to_numpy()).to_numpy()
+    return pd.DataFrame(p, index=scores.columns, columns=scores.columns)
+
+
+def performance_profile(times: pd.DataFrame, factors: Values) -> pd.DataFrame:
+    """Share of problems on which an arm needs at most `factor` times what the fastest arm needs (Dolan and Moré 2002).
+
+    Args:
+        times: a row for each problem, a column for each arm; any unit, inf where the target was missed. A problem that no
+            arm solves counts against all of them. A time of 0 is only matched by another 0.
+        factors: from 1 (the share of problems on which an arm is the fastest, ties counting for all).
+
+    Returns:
+        Index `factor`, columns arms, shares from 0 to 1.
+
+    Raises:
+        ValueError: no rows, no columns, NaN, a negative time, no factors or one below 1.
+    """
+    factors = _array(factors)
+    if (_table(times, 1) < 0).any(axis=None) or (factors < 1).any():
+        raise ValueError("A performance profile needs times from 0 and factors from 1.")
+    fastest = times.min(axis=1)
+    solved = times.lt(math.inf)
+    shares = {factor: (times.le(factor * fastest, axis=0) & solved).mean() for factor in factors}
+    return pd.DataFrame.from_dict(shares, orient="index", columns=times.columns).rename_axis("factor")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from hybridbench.measurement.records import RecordStore, read_records
 STUDY_QUBITS, STUDY_BATCH, STUDY_STEPS = 8, 100, 100
 STUDY_OPTIMIZERS = ("adam", "rmsprop", "nadam", "adagrad")
 STUDY_RATES = (0.001, 0.01, 0.1, 0.5)
-#: What has to be equal for two training runs to belong to one comparison of optimizers.
+#: What has to be equal for two training runs to differ by optimizer, learning rate and seed only.
 SWEEP_KEYS = [
     "task",
     "model",
@@ -35,7 +35,7 @@ SWEEP_KEYS = [
     "precision",
 ]
 #: What tells the rows of all studies apart, in the order that tables are sorted by.
-ROW_ORDER = ("machine", "record", "circuit", "method", "quantity", "arm", "part", "sample", "epoch", "step")
+ROW_ORDER = ("machine", "record", "circuit", "method", "quantity", "arm", "part", "sample", "seed", "epoch", "step")
 
 
 class NotMeasured(Exception):
@@ -132,11 +132,10 @@ def _digits(value: float | None, low: float | None, high: float | None) -> str:
 
 def cite(rows: pd.DataFrame) -> tuple[str, ...]:
     """The records behind a number: their names, or study and count where there are more than four."""
-    named = sorted({f"{study}/{record}" for study, record in zip(rows["study"], rows["record"], strict=True)})
+    named = rows[["study", "record"]].drop_duplicates()
     if len(named) <= 4:
-        return tuple(named)
-    counts = rows.groupby("study")["record"].nunique()
-    return tuple(f"{study} ({count} records)" for study, count in counts.items())
+        return tuple(sorted(named["study"] + "/" + named["record"]))
+    return tuple(f"{study} ({count} records)" for study, count in named.groupby("study").size().items())
 
 
 class Records:
@@ -263,6 +262,18 @@ def final_energies(records: Records) -> pd.DataFrame:
     return last.pivot(index="seed", columns=["optimizer", "learning_rate"], values="energy").sort_index(axis=1)
 
 
+def best_rate(energies: pd.DataFrame, optimizer: str) -> float:
+    """The learning rate with the best mean over seeds; a rate that some seed did not run has no mean to compare.
+
+    Raises:
+        NotMeasured: no rate has all seeds.
+    """
+    means = energies[optimizer].mean(axis=0, skipna=False)
+    if means.isna().all():
+        raise NotMeasured(f"no learning rate that every seed of {optimizer} ran")
+    return float(means.idxmax())
+
+
 def paired_columns(table: pd.DataFrame, a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
     """Two columns of a table by seed, only the seeds that both have; NotMeasured where a column or all seeds are missing."""
     for column in (a, b):
@@ -284,37 +295,3 @@ def final_rows(records: Records) -> pd.DataFrame:
         .sort_values(["machine", "record"])
         .reset_index(drop=True)
     )
-
-
-def sweeps(records: Records) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Comparisons of optimizers on a hybrid model: (what they share, their last epochs), the largest one of each task."""
-    table = final_rows(records)
-    best: dict[str, tuple[dict[str, Any], pd.DataFrame]] = {}
-    for key, rows in table[table["model"] == "hybrid"].groupby(SWEEP_KEYS, sort=True):
-        rows = rows.drop_duplicates(["optimizer", "learning_rate", "seed"])
-        task = key[0]
-        if rows["optimizer"].nunique() >= 2 and (task not in best or len(rows) > len(best[task][1])):
-            best[task] = (dict(zip(SWEEP_KEYS, key, strict=True)), rows)
-    if not best:
-        raise NotMeasured("no training records that compare optimizers")
-    return [best[task] for task in sorted(best)]
-
-
-def by_seed(rows: pd.DataFrame, value: str) -> pd.DataFrame:
-    """One row a seed, one column an (optimizer, learning_rate)."""
-    return rows.pivot(index="seed", columns=["optimizer", "learning_rate"], values=value).sort_index(axis=1)
-
-
-def best_rate(scores: pd.DataFrame, optimizer: str, better: Callable = np.nanargmax) -> tuple[float, bool]:
-    """The learning rate with the best mean over seeds, and whether it lies inside the grid rather than at its edge.
-
-    A rate at which any seed diverged has no mean: judging it by the seeds that survived would flatter it.
-
-    Raises:
-        NotMeasured: a seed diverged at every rate.
-    """
-    means = scores[optimizer].mean(axis=0, skipna=False)
-    if means.isna().all():
-        raise NotMeasured(f"no learning rate at which every seed of {optimizer} ran to its end")
-    at = int(better(means.to_numpy()))
-    return float(means.index[at]), 0 < at < len(means) - 1

@@ -18,11 +18,15 @@ class Column(NamedTuple):
 COLUMNS: dict[str, Column] = {
     # naming
     "record": Column("-", "name of the record: hash of its configuration"),
-    "study": Column("-", "table that the row belongs to: circuits, gradients, timing, bench, training or energy"),
+    "study": Column(
+        "-", "table that the row belongs to: circuits, gradients, timing, bench, training, energy or optimizers"
+    ),
     "revision": Column("1", "raised when the code changes what a record of this configuration means"),
     # configuration
     "cell": Column("-", "name of a timing cell: which arms are compared; in bench: step, memory or first_call"),
     "task": Column("-", "data set or energy problem"),
+    "problem": Column("-", "data set or energy that an optimizer was tried on"),
+    "phase": Column("-", "part of the optimizer study: tuning, tuned, default, control, rates or starts (docs/protocol.md)"),
     "model": Column("-", "hybrid, separable (the twin without entanglement) or classical (parameter-matched)"),
     "embedding": Column("-", "how features become a quantum state"),
     "ansatz": Column("-", "trainable part of the circuit"),
@@ -32,11 +36,15 @@ COLUMNS: dict[str, Column] = {
     "diff_method": Column("-", "how gradients are taken: backprop, adjoint or parameter-shift"),
     "optimizer": Column("-", "name in hybridbench.training.optimizers"),
     "learning_rate": Column("1", "step size given to the optimizer"),
+    "knobs": Column("-", "the optimizer's other settings, JSON of names and values; the framework's default where absent"),
+    "start": Column("-", "how the circuit's weights begin: uniform, normal, small or identity"),
     "batch_size": Column("1", "samples per step"),
     "epochs": Column("1", "passes over the training part"),
     "steps": Column("1", "optimizer steps of the whole run"),
+    "every": Column("1", "steps from one evaluation to the next"),
     "max_samples": Column("1", "most samples of the task that are used; 0 for all"),
     "seed": Column("1", "decides split, order and initialisation"),
+    "seeds": Column("-", "the seeds of a record, JSON; a row belongs to one of them"),
     "precision": Column("-", "floating-point type of the model: float32 or float64"),
     "threads": Column("1", "threads that the timed process may use"),
     "samples": Column("1", "timed repetitions of each arm"),
@@ -61,12 +69,17 @@ COLUMNS: dict[str, Column] = {
     # training results
     "step": Column("1", "optimizer steps taken before this row"),
     "epoch": Column("1", "epochs finished before this row; 0 is the untrained model"),
-    "train_loss": Column("1", "loss on the training part"),
-    "val_loss": Column("1", "loss on the validation part"),
-    "test_loss": Column("1", "loss on the test part"),
-    "train_score": Column("1", "accuracy (classification) or R squared (regression) on the training part"),
+    "train_loss": Column("1", "loss on the training part; of an energy the gap to its optimum; NaN once a run diverged"),
+    "val_loss": Column("1", "loss on the validation part; of an energy the same gap"),
+    "test_loss": Column("1", "loss on the test part; an energy has none"),
+    "train_score": Column(
+        "1",
+        "accuracy (classification) or R squared (regression) on the training part; of an energy its share of the optimum, "
+        "of basins the share of angles in the global basin",
+    ),
     "val_score": Column("1", "the same on the validation part"),
-    "test_score": Column("1", "the same on the test part"),
+    "test_score": Column("1", "the same on the test part; an energy has none"),
+    "batch_losses": Column("-", "loss of each step since the row before, JSON, 5 digits; phase tuned only"),
     "n_parameters": Column("1", "trainable parameters of the whole model, or of the circuit"),
     "energy": Column("1", "mean of the measured observable over the batch; the optimum is 1"),
     # circuit results

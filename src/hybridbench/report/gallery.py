@@ -13,7 +13,7 @@ from hybridbench import paths
 from hybridbench.analysis.claims import decide
 from hybridbench.analysis.tables import NotMeasured, Records
 from hybridbench.errors import DataError, check_name
-from hybridbench.report import plots
+from hybridbench.report import plots, study
 from hybridbench.report.figures import save_figure
 
 
@@ -25,6 +25,7 @@ class Entry(NamedTuple):
     caption: str
     alt: str
     cell: str = ""  #: the timing cell, where the study is "timing"
+    says: Callable[[pd.DataFrame], str] | None = None  #: the sentence that reads it, with numbers from the same records
 
 
 GALLERY: dict[str, Entry] = {
@@ -104,28 +105,83 @@ GALLERY: dict[str, Entry] = {
         "One row an optimizer: the ratio of its step time to Adam's with an interval, against a shaded band around one.",
         "optimizers",
     ),
-    "loss_curves": Entry(
-        plots.loss_curves,
-        "training",
-        "Training loss of the hybrid model, each optimizer at the learning rate with the lowest validation loss "
-        "(line: median over seeds, band: all seeds).",
-        "One panel a task: training loss over epochs, one line an optimizer with a band over seeds.",
+    "study_curves": Entry(
+        study.curves,
+        "optimizers",
+        "Validation loss of the hybrid model over training steps, each optimizer at its tuned setting (line: median over "
+        "seeds, band: quartiles). A row is a problem, a column a family of optimizers; grey lines are the other families. "
+        "For the energies (tfim, basins, original) the loss is the gap to the known optimum, on a logarithmic axis.",
+        "A grid of panels, a row a problem and a column a family of optimizers: validation loss falling over steps, "
+        "coloured lines with bands for the family and grey lines for all others.",
+        says=study.curves_say,
     ),
-    "learning_rates": Entry(
-        plots.learning_rates,
-        "training",
-        "Validation loss after the last epoch over the learning rate (median over seeds; bars span all seeds). "
-        "The panels end at one and a half times the loss of the untrained model; lines that leave them are worse. Points "
-        "where most seeds diverged are left out.",
-        "One panel a task: final validation loss over the learning rate on a logarithmic axis, one line an optimizer.",
+    "study_rates": Entry(
+        study.rates,
+        "optimizers",
+        "Sensitivity to the learning rate with the framework's other defaults: the colour is the share of the possible "
+        "drop in validation loss (from the untrained model to the best cell of the panel; means over seeds). Dots mark "
+        "rates within 5 % of the optimizer's own best (in loss; for energies in the share of the gap that is closed), "
+        "crosses rates at which a seed's loss stopped being a number.",
+        "One map a problem with a row an optimizer and a column a learning rate, dark where training gains little and "
+        "bright where it gains most; dots mark the best rates of each row, crosses divergence.",
+        says=study.rates_say,
     ),
-    "target_epochs": Entry(
-        plots.target_epochs,
-        "training",
-        "Epochs until the validation loss has covered most of the best optimizer's way, each optimizer at its best "
-        "learning rate (marks: seeds; bar: median). Runs that never arrive stand at the right.",
-        "One panel a task, one row an optimizer: marks for the epochs that each seed needs to the target, and a bar "
-        "at the median.",
+    "study_profiles": Entry(
+        study.profiles,
+        "optimizers",
+        "Performance profiles of the tuned optimizers: share of problems on which the target is reached within a factor of "
+        "the fastest optimizer's steps (medians over seeds). A problem whose target is missed never counts. Grey: other "
+        "families.",
+        "One panel a family of optimizers: rising steps of the share of problems over the factor to the fastest, from one "
+        "to four.",
+        says=study.profiles_say,
+    ),
+    "study_ranks": Entry(
+        study.ranks,
+        "optimizers",
+        "Critical-difference diagram of the tuned optimizers: mean ranks of the normalised score over pairs of problem and "
+        "seed. Thick bars join optimizers that Nemenyi's test does not tell apart at 5 %. It speaks of new seeds on these "
+        "problems, not of new problems.",
+        "A horizontal axis of mean ranks with a label for each optimizer, the better half on the left, and thick bars "
+        "joining those that are not told apart.",
+        says=study.ranks_say,
+    ),
+    "study_budget": Entry(
+        study.budget,
+        "optimizers",
+        "What tuning buys: the share of the possible drop in validation loss that is still missing after so many random "
+        "tuning points (expected best of the points, mean over problems; the drop goes from the untrained model to the "
+        "best optimizer). Grey: other families.",
+        "One panel a family of optimizers: curves of the missing share in percent falling over the number of tuning points.",
+        says=study.budget_say,
+    ),
+    "study_gaps": Entry(
+        study.gaps,
+        "optimizers",
+        "Test score and generalisation gap of the hybrid model, its separable twin and the classical model with matched "
+        "parameters, each tuned for each optimizer on its own (marks: one optimizer, mean over seeds; bar: median "
+        "optimizer).",
+        "Two panels with one row a task: marks of three models for the test score on the left and for training less test "
+        "score on the right, with a line at zero.",
+        says=study.gaps_say,
+    ),
+    "study_iqm": Entry(
+        study.iqm,
+        "optimizers",
+        "Interquartile mean of the normalised scores of the hybrid model over all problems and seeds, with a stratified "
+        "bootstrap interval: each optimizer tuned, and with its framework's default settings.",
+        "A dot plot with one row an optimizer, sorted by the tuned score: one mark tuned, one with the framework's "
+        "defaults, each with an interval and joined by a line.",
+        says=study.iqm_say,
+    ),
+    "study_basins": Entry(
+        study.basins,
+        "optimizers",
+        "Escape from poor basins: share of coordinates of problem basins that end in the global basin (grey: seeds). The "
+        "dashed line is the share of a uniform start in closed form, which an optimizer that only slides downhill keeps.",
+        "A dot plot with one row an optimizer: the share of coordinates in the global basin in percent with an interval, "
+        "small grey marks for the seeds, and a dashed vertical line at the share of a uniform start.",
+        says=study.basins_say,
     ),
     "test_scores": Entry(
         plots.score_comparison,
@@ -161,6 +217,18 @@ def draw(name: str, source: str = "shipped") -> tuple[Figure, str]:
     """
     entry = GALLERY[check_name("figure", name, GALLERY)]
     return entry.draw(_records(Records(source), entry)), entry.alt
+
+
+def read(name: str, source: str = "shipped") -> str:
+    """The sentence that reads a figure, with numbers from the records that it is drawn from.
+
+    Raises:
+        ConfigurationError: no figure of that name has one.
+        DataError: its records are missing; names what to run.
+    """
+    reading = {name: entry for name, entry in GALLERY.items() if entry.says}
+    entry = reading[check_name("figure with a sentence", name, reading)]
+    return entry.says(_records(Records(source), entry))
 
 
 def build_figures(source: str = "shipped", folder: Path | None = None) -> list[Path]:

@@ -19,29 +19,20 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatt
 
 from hybridbench.analysis.bench import BASELINES, findings
 from hybridbench.analysis.claims import Verdict
-from hybridbench.analysis.statistics import Interval, median_interval, median_ratio, time_to_target
-from hybridbench.analysis.tables import SWEEP_KEYS
-from hybridbench.errors import DataError
+from hybridbench.analysis.statistics import Interval, median_interval, median_ratio
+from hybridbench.report.panels import bars, legend_below, need, panels
 from hybridbench.report.style import BLACK, GREY, VERMILLION, family, in_order, style_of, use_style
 
 #: One repetition of a timing cell: arms with equal values here ran next to each other.
 PAIR = ["machine", "cell", "n_qubits", "n_layers", "batch_size", "threads", "sample"]
-#: What must be equal for two training runs to differ by model, optimizer, learning rate and seed only.
-SETTING = [key for key in SWEEP_KEYS if key != "model"]
 #: Table 2 of the original study: mean energies of one seed each, printed as a ranking.
 ORIGINAL_TABLE_2 = {"fused_adam": 0.6478, "adam": 0.6965, "adagrad": 0.6958}
-
-
-def _need(rows: pd.DataFrame, what: str, where: str) -> pd.DataFrame:
-    if rows.empty:
-        raise DataError(f"No records of {what}: run {where}, then draw again.")
-    return rows
 
 
 def _cell(
     timing: pd.DataFrame, cell: str, where: str = "notebook 03_cpu_baseline ('hybridbench run --only 03_cpu_baseline')"
 ) -> pd.DataFrame:
-    rows = _need(timing[timing["cell"] == cell], f"timing cell {cell!r}", where)
+    rows = need(timing[timing["cell"] == cell], f"timing cell {cell!r}", where)
     return _most_common(rows, ["machine", "threads", "n_layers"])
 
 
@@ -77,36 +68,11 @@ def _log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter("{x:g}")
 
 
-def _panels(n: int, width: float, height: float, columns: int = 3, **share: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of `n` panels, `width` × `height` inches each."""
-    columns = min(n, columns)
-    rows = -(-n // columns)
-    fig = Figure(figsize=(max(width * columns, 5.2), height * rows))  # one panel alone still has room for a legend
-    axes = fig.subplots(rows, columns, squeeze=False, **share).ravel()
-    for empty in axes[n:]:
-        empty.remove()
-    return fig, list(axes[:n])
-
-
-def _legend_below(fig: Figure, axes: Sequence[Axes], columns: int = 4) -> None:
-    """One legend for all panels, each name once, in the style table's order, below them."""
-    handles: dict[str, Any] = {}
-    for panel in axes:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(columns, len(handles)))
-
-
-def _bars(intervals: Sequence[Interval]) -> np.ndarray:
-    """Lengths of error bars, shape (2, n); none where the data supported no interval."""
-    return np.array([[i.value - i.low if i.bounded else 0, i.high - i.value if i.bounded else 0] for i in intervals]).T
-
-
 def _median_line(axes: Axes, rows: pd.DataFrame, x: str, name: str, y: str = "seconds", scale: float = 1e3) -> None:
     """Median of `y` at each `x` with its 95 % bootstrap interval."""
     points = [(at, median_interval(group[y].to_numpy() * scale)) for at, group in rows.groupby(x)]
     intervals = [interval for _, interval in points]
-    axes.errorbar([at for at, _ in points], [i.value for i in intervals], yerr=_bars(intervals), **style_of(name).line())
+    axes.errorbar([at for at, _ in points], [i.value for i in intervals], yerr=bars(intervals), **style_of(name).line())
 
 
 def step_time(timing: pd.DataFrame) -> Figure:
@@ -114,7 +80,7 @@ def step_time(timing: pd.DataFrame) -> Figure:
     rows = _steps(_cell(timing, "methods"))
     batches = sorted(rows["batch_size"].unique())
     with use_style():
-        fig, axes = _panels(len(batches), 3.4, 3.3, sharey=True)
+        fig, axes = panels(len(batches), 3.4, 3.3, sharey=True)
         for panel, batch in zip(axes, batches, strict=True):
             part = rows[rows["batch_size"] == batch]
             for arm in in_order(part["arm"]):
@@ -124,7 +90,7 @@ def step_time(timing: pd.DataFrame) -> Figure:
             _log_scale(panel)
             panel.xaxis.set_major_locator(FixedLocator(sorted(part["n_qubits"].unique())))
         axes[0].set_ylabel("time of one training step (ms)")
-        _legend_below(fig, axes, 2)
+        legend_below(fig, axes, 2)
     return fig
 
 
@@ -173,7 +139,7 @@ def batching(timing: pd.DataFrame) -> Figure:
     rows = _steps(_cell(timing, "batching"))
     sizes = sorted(rows["n_qubits"].unique())
     with use_style():
-        fig, axes = _panels(len(sizes), 3.4, 3.2, sharey=True)
+        fig, axes = panels(len(sizes), 3.4, 3.2, sharey=True)
         for panel, n_qubits in zip(axes, sizes, strict=True):
             part = rows[rows["n_qubits"] == n_qubits]
             for arm in in_order(part["arm"]):
@@ -183,7 +149,7 @@ def batching(timing: pd.DataFrame) -> Figure:
             _log2_ticks(panel, part["batch_size"])
             _log_scale(panel)
         axes[0].set_ylabel("circuit's value and gradient (ms)")
-        _legend_below(fig, axes, 2)
+        legend_below(fig, axes, 2)
     return fig
 
 
@@ -192,7 +158,7 @@ def compilation(timing: pd.DataFrame) -> Figure:
     rows = _steps(_cell(timing, "compile"))
     cases = list(rows.groupby(["n_qubits", "batch_size"]).groups)
     with use_style():
-        fig, axes = _panels(2, 3.9, 3.0)
+        fig, axes = panels(2, 3.9, 3.0)
         for panel, column, title in zip(
             axes,
             ("first_call_seconds", "seconds"),
@@ -207,7 +173,7 @@ def compilation(timing: pd.DataFrame) -> Figure:
                 # The first call happens once a record; its rows repeat it.
                 medians = [median_interval(group[column].drop_duplicates().to_numpy()) for _, group in groups]
                 panel.errorbar(
-                    places, [i.value for i in medians], yerr=_bars(medians), **style.line(linestyle="none", markersize=7)
+                    places, [i.value for i in medians], yerr=bars(medians), **style.line(linestyle="none", markersize=7)
                 )  # fmt: skip
             panel.set_title(title)
             _log_scale(panel)
@@ -215,7 +181,7 @@ def compilation(timing: pd.DataFrame) -> Figure:
             panel.set_xlabel("circuit and batch size (samples)")
             panel.set_xticks(range(len(cases)), [f"{n} qubits\nbatch {b}" for n, b in cases])
             panel.set_xlim(-0.5, len(cases) - 0.5)
-        _legend_below(fig, axes, 3)
+        legend_below(fig, axes, 3)
     return fig
 
 
@@ -225,13 +191,13 @@ def rungs(timing: pd.DataFrame) -> Figure:
     cases = list(rows.groupby(["n_qubits", "n_layers", "batch_size"]))
     arms = [arm for arm in in_order(rows["arm"]) if arm != "as shipped"][::-1]
     with use_style():
-        fig, axes = _panels(len(cases), 6.4 if len(cases) == 1 else 4.2, 1.0 + 0.42 * len(arms), columns=2, sharey=True)
+        fig, axes = panels(len(cases), 6.4 if len(cases) == 1 else 4.2, 1.0 + 0.42 * len(arms), columns=2, sharey=True)
         for panel, ((n_qubits, n_layers, batch), group) in zip(axes, cases, strict=True):
             both = group.pivot_table(index=[*PAIR, "record"], columns="arm", values="seconds")
             for at, arm in enumerate(arms):
                 pairs = both[["as shipped", arm]].dropna()
                 ratio = median_ratio(pairs["as shipped"].to_numpy(), pairs[arm].to_numpy())
-                panel.errorbar(ratio.value, at, xerr=_bars([ratio]), **style_of(arm).line(linestyle="none", markersize=8))
+                panel.errorbar(ratio.value, at, xerr=bars([ratio]), **style_of(arm).line(linestyle="none", markersize=8))
                 milliseconds = 1e3 * pairs[arm].median()
                 text = f"{ratio.value:.0f}×, {milliseconds:.2g} ms"
                 panel.annotate(text, (ratio.high, at), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9)
@@ -248,17 +214,17 @@ def rungs(timing: pd.DataFrame) -> Figure:
 
 def bench_steps(bench: pd.DataFrame) -> Figure:
     """One training step in every way, one panel a size, with how many times faster than PennyLane's layer it is."""
-    found = findings(one_machine(_need(bench[bench["cell"] == "step"], "benchmark cell 'step'", "'make bench'")))
+    found = findings(one_machine(need(bench[bench["cell"] == "step"], "benchmark cell 'step'", "'make bench'")))
     steps = found[found["quantity"] == "step"].dropna(subset=["value"])
     faster = found[found["quantity"] == "times faster"]
     arms = in_order(steps["arm"])[::-1]
     sizes = list(steps.groupby(["n_qubits", "n_layers", "batch_size"]))
     with use_style():
-        fig, axes = _panels(len(sizes), 3.6, 1.1 + 0.27 * len(arms), sharey=True)
+        fig, axes = panels(len(sizes), 3.6, 1.1 + 0.27 * len(arms), sharey=True)
         for panel, ((n_qubits, n_layers, batch), rows) in zip(axes, sizes, strict=True):
             for row in rows.itertuples():
                 at, style = arms.index(row.arm), style_of(row.arm)
-                bar = _bars([Interval(row.value, row.low, row.high, row.processes)])
+                bar = bars([Interval(row.value, row.low, row.high, row.processes)])
                 panel.errorbar(row.value, at, xerr=bar, **style.line(linestyle="none", markersize=6.5))
                 factor = faster[
                     (faster[["n_qubits", "n_layers", "batch_size"]] == (n_qubits, n_layers, batch)).all(axis=1)
@@ -294,14 +260,14 @@ def precision(timing: pd.DataFrame) -> Figure:
                 points.append((n_qubits, median_ratio(both["complex128"].to_numpy(), both["complex64"].to_numpy())))
             ratios = [ratio for _, ratio in points]
             axes.errorbar(
-                [n for n, _ in points], [i.value for i in ratios], yerr=_bars(ratios), color=BLACK, marker=marks[index % 6],
+                [n for n, _ in points], [i.value for i in ratios], yerr=bars(ratios), color=BLACK, marker=marks[index % 6],
                 linestyle=(0, (5, 1 + index)), label=f"batch {batch}",
             )  # fmt: skip
         axes.axhline(1, color=VERMILLION, linewidth=1.2, label="no gain")
         axes.set_xlabel("qubits")
         axes.set_ylabel("time complex128 / complex64")
         axes.xaxis.set_major_locator(FixedLocator(sorted(rows["n_qubits"].unique())))
-        _legend_below(fig, [axes], 4)
+        legend_below(fig, [axes], 4)
     return fig
 
 
@@ -322,33 +288,12 @@ def optimizer_step_time(timing: pd.DataFrame, margin: float = 0.05) -> Figure:
             ratio = median_ratio(pairs[arm].to_numpy(), pairs["adam"].to_numpy())
             style = style_of(arm)
             axes.errorbar(
-                ratio.value, y, xerr=_bars([ratio]), color=style.colour, marker=style.marker, markersize=7, linestyle="none"
+                ratio.value, y, xerr=bars([ratio]), color=style.colour, marker=style.marker, markersize=7, linestyle="none"
             )  # fmt: skip
         axes.set_yticks(range(len(arms)), [style_of(arm).label for arm in reversed(arms)])
         axes.set_xlabel("step time over Adam's (ratio; median and 95 % interval)")
         axes.legend(loc="best")
     return fig
-
-
-def sweep_setting(training: pd.DataFrame) -> pd.DataFrame:
-    """The optimizer sweep: per task the hybrid runs of the setting with the most optimizers and learning rates.
-
-    Raises:
-        DataError: no task has runs with two optimizers or more.
-    """
-    hybrid = training[training["model"] == "hybrid"]
-    hybrid = one_machine(hybrid) if len(hybrid) else hybrid
-    chosen = []
-    for _, rows in hybrid.groupby("task"):
-        sizes = rows.groupby(SETTING).apply(
-            lambda part: len(part[["optimizer", "learning_rate", "seed"]].drop_duplicates()), include_groups=False
-        )
-        best = pd.Series(dict(zip(SETTING, sizes.idxmax(), strict=True)))
-        setting = rows[(rows[SETTING] == best).all(axis=1)]
-        if setting["optimizer"].nunique() > 1:
-            chosen.append(setting)
-    where = "notebook 05_optimizer_comparison ('hybridbench run --only 05_optimizer_comparison')"
-    return pd.concat(chosen) if chosen else _need(hybrid.iloc[:0], "an optimizer sweep", where)
 
 
 def final_rows(training: pd.DataFrame) -> pd.DataFrame:
@@ -357,13 +302,6 @@ def final_rows(training: pd.DataFrame) -> pd.DataFrame:
     losses = [column for column in last if column.endswith("_loss")]
     last[losses] = last[losses].fillna(np.inf)
     return last
-
-
-def best_learning_rates(sweep: pd.DataFrame, column: str = "val_loss") -> dict[tuple[str, str], float]:
-    """(task, optimizer) → the learning rate with the lowest mean final `column`; divergence counts as infinite."""
-    final = final_rows(sweep)
-    means = final.groupby(["task", "optimizer", "learning_rate"])[column].mean()
-    return {key: float(part.idxmin()[-1]) for key, part in means.groupby(level=["task", "optimizer"])}
 
 
 def _seed_band(axes: Axes, rows: pd.DataFrame, x: str, y: str, style_name: str, **more: Any) -> None:
@@ -376,110 +314,6 @@ def _seed_band(axes: Axes, rows: pd.DataFrame, x: str, y: str, style_name: str, 
     axes.fill_between(middle.index, by_seed.min(), by_seed.max(), color=style.colour, alpha=0.13, linewidth=0)
 
 
-def loss_curves(training: pd.DataFrame) -> Figure:
-    """Training loss of every optimizer at its best learning rate: median over seeds, band of all seeds, a panel a task."""
-    sweep = sweep_setting(training)
-    best = best_learning_rates(sweep)
-    tasks = sorted(sweep["task"].unique())
-    with use_style():
-        fig, axes = _panels(len(tasks), 4.0, 3.5, columns=2)
-        for panel, task in zip(axes, tasks, strict=True):
-            rows = sweep[sweep["task"] == task]
-            for name in in_order(rows["optimizer"]):
-                own = rows[(rows["optimizer"] == name) & (rows["learning_rate"] == best[task, name])]
-                _seed_band(panel, own, "epoch", "train_loss", name)
-            panel.set_title(task)
-            panel.set_xlabel("epoch")
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-            panel.set_ylabel("training loss")
-        _legend_below(fig, axes, 5)
-    return fig
-
-
-def learning_rates(training: pd.DataFrame) -> Figure:
-    """Final validation loss over the learning rate: median over seeds, bars over all seeds, a panel a task."""
-    sweep = sweep_setting(training)
-    final = final_rows(sweep)
-    tasks = sorted(final["task"].unique())
-    with use_style():
-        fig, axes = _panels(len(tasks), 4.0, 3.5, columns=2)
-        for panel, task in zip(axes, tasks, strict=True):
-            rows = final[final["task"] == task]
-            untrained = sweep.loc[(sweep["task"] == task) & (sweep["epoch"] == 0), "val_loss"].median()
-            largest = rows["val_loss"].replace(np.inf, np.nan).max()
-            for name in in_order(rows["optimizer"]):
-                seeds = rows[rows["optimizer"] == name].groupby("learning_rate")["val_loss"]
-                middle = seeds.median().replace(np.inf, np.nan).dropna()  # where most seeds diverge the line has no point
-                spread = [middle - seeds.min()[middle.index], seeds.max()[middle.index].replace(np.inf, largest) - middle]
-                panel.errorbar(middle.index, middle, yerr=spread, elinewidth=0.8, **style_of(name).line())
-            panel.set_title(task)
-            panel.set_xscale("log")
-            panel.xaxis.set_major_locator(LogLocator(10, numticks=12))
-            # Rates that are far too high end tens of times above the start and would flatten all others.
-            panel.set_ylim(0, 1.5 * untrained)
-            panel.axhline(untrained, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
-            panel.annotate("untrained", (0.62, untrained), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-                           textcoords="offset points", ha="right", fontsize=8, color=GREY)  # fmt: skip
-            panel.set_xlabel("learning rate")
-            panel.set_ylabel("validation loss after the last epoch")
-        _legend_below(fig, axes, 5)
-    return fig
-
-
-def epochs_to_target(sweep: pd.DataFrame, share: float = 0.95) -> pd.DataFrame:
-    """Epochs each run at its optimizer's best rate needs to reach `share` of the way to the task's target.
-
-    The target of a task is the validation loss that lies `share` of the way from the median untrained loss to the lowest
-    median final loss of any optimizer. Runs that never get there have infinity, not the last epoch.
-
-    Returns:
-        Columns task, optimizer, learning_rate, seed, target, epochs_to_target.
-    """
-    best = best_learning_rates(sweep)
-    found = []
-    for task, rows in sweep.groupby("task"):
-        start = rows.loc[rows["epoch"] == 0, "val_loss"].median()
-        tuned = rows[[best[task, name] == rate for name, rate in zip(rows["optimizer"], rows["learning_rate"], strict=True)]]
-        final = final_rows(tuned).groupby("optimizer")["val_loss"].median()
-        target = start - share * (start - final.min())
-        for (name, seed), run in tuned.groupby(["optimizer", "seed"]):
-            epochs = time_to_target(run["epoch"], run["val_loss"].fillna(np.inf), target, higher_is_better=False)
-            found.append((task, name, best[task, name], seed, target, epochs))
-    return pd.DataFrame(found, columns=["task", "optimizer", "learning_rate", "seed", "target", "epochs_to_target"])
-
-
-def target_epochs(training: pd.DataFrame, share: float = 0.95) -> Figure:
-    """Epochs to the target of each task: every seed a mark, the median a bar, runs that never arrive at the right edge."""
-    sweep = sweep_setting(training)
-    reached = epochs_to_target(sweep, share)
-    tasks = sorted(reached["task"].unique())
-    names = in_order(reached["optimizer"])
-    with use_style():
-        fig, axes = _panels(len(tasks), 3.9, 1.2 + 0.3 * len(names), columns=2, sharey=True)
-        for panel, task in zip(axes, tasks, strict=True):
-            rows = reached[reached["task"] == task]
-            last = int(sweep.loc[sweep["task"] == task, "epochs"].max())
-            never = last * 1.12
-            for y, name in enumerate(reversed(names)):
-                own = rows.loc[rows["optimizer"] == name, "epochs_to_target"]
-                offsets = np.linspace(-0.2, 0.2, len(own)) if len(own) > 1 else [0]
-                style = style_of(name)
-                panel.scatter(
-                    own.replace(np.inf, never), y + np.asarray(offsets), s=26, color=style.colour, marker=style.marker
-                )
-                middle = own.median()
-                if np.isfinite(middle):
-                    panel.plot([middle, middle], [y - 0.36, y + 0.36], color=style.colour, linewidth=2.2)
-            panel.axvline(last * 1.05, color=GREY, linewidth=0.8)
-            ticks = [tick for tick in MaxNLocator(5, integer=True).tick_values(0, last) if 0 <= tick <= last]
-            panel.set_xticks([*ticks, never], [*(f"{t:.0f}" for t in ticks), "never"])
-            panel.set_xlim(-0.02 * last, never * 1.05)
-            panel.set_title(task)
-            panel.set_xlabel(f"epochs to {share:.0%} of the best loss drop")
-        axes[0].set_yticks(range(len(names)), [style_of(name).label for name in reversed(names)])
-    return fig
-
-
 def model_comparison(training: pd.DataFrame) -> pd.DataFrame:
     """Final rows of the runs in which hybrid, separable and classical had the same data, budget and optimizer.
 
@@ -487,12 +321,12 @@ def model_comparison(training: pd.DataFrame) -> pd.DataFrame:
         DataError: no task has all three.
     """
     where = "notebook 03_cpu_baseline ('hybridbench run --only 03_cpu_baseline')"
-    final = final_rows(one_machine(_need(training, "trained models", where)))
+    final = final_rows(one_machine(need(training, "trained models", where)))
     # The classical model has no circuit and the twin another ansatz; what must agree is data and budget.
     budget = ["task", "optimizer", "learning_rate", "batch_size", "epochs", "max_samples", "n_qubits"]
     groups = [rows for _, rows in final.groupby(budget) if set(rows["model"]) == set(family("model"))]
     chosen = {rows["task"].iloc[0]: rows for rows in sorted(groups, key=len)}  # per task the comparison with most runs
-    return pd.concat(chosen.values()) if chosen else _need(final.iloc[:0], "hybrid, separable and classical models", where)
+    return pd.concat(chosen.values()) if chosen else need(final.iloc[:0], "hybrid, separable and classical models", where)
 
 
 def score_comparison(training: pd.DataFrame) -> Figure:
@@ -518,7 +352,7 @@ def score_comparison(training: pd.DataFrame) -> Figure:
         axes.set_xlabel("task")
         axes.set_ylabel("test score\n(accuracy; R² for diabetes)" if "diabetes" in tasks else "test accuracy (share)")
         axes.grid(False, axis="x")
-        _legend_below(fig, [axes], 3)
+        legend_below(fig, [axes], 3)
     return fig
 
 
@@ -529,7 +363,7 @@ def energy_curves(energy: pd.DataFrame) -> Figure:
     the closed form exp(-1/2) for N(0,1) angles, beside the three energies of the original study's Table 2.
     """
     where = "notebook 05_optimizer_comparison ('hybridbench run --only 05_optimizer_comparison')"
-    rows = one_machine(_need(energy, "the original objective", where))
+    rows = one_machine(need(energy, "the original objective", where))
     last = rows[rows["step"] == rows["steps"]]
     medians = last.groupby(["optimizer", "learning_rate"])["energy"].median()
     with use_style():
@@ -558,20 +392,20 @@ def energy_curves(energy: pd.DataFrame) -> Figure:
         right.set_ylim(0, 1)
         right.set_xlabel("mean energy ⟨Z₀Z₁⟩")
         right.set_title("seed noise and Table 2")
-        _legend_below(fig, [left, right], 4)
+        legend_below(fig, [left, right], 4)
     return fig
 
 
 def circuits(table: pd.DataFrame) -> Figure:
     """Expressibility, entangling capability and live parameters of every examined circuit, one row a circuit."""
-    rows = _need(table, "circuit properties", "notebook 02_circuit_design ('hybridbench run --only 02_circuit_design')")
+    rows = need(table, "circuit properties", "notebook 02_circuit_design ('hybridbench run --only 02_circuit_design')")
     rows = (
         one_machine(rows)
         .drop_duplicates(["circuit", "n_qubits", "n_layers"])
         .sort_values(["live_share", "entangling_capability"])
     )
     labels = [f"{r.circuit} ({r.n_qubits} qubits, {r.n_layers} layer{'s' * (r.n_layers > 1)})" for r in rows.itertuples()]
-    panels = [
+    quantities = [
         ("expressibility", "expressibility (nat)\nlower: closer to Haar"),
         ("entangling_capability", "entangling capability\n(Meyer–Wallach, 0 to 1)"),
         ("live_share", "live parameters (%)"),
@@ -581,7 +415,7 @@ def circuits(table: pd.DataFrame) -> Figure:
         axes = fig.subplots(1, 3, sharey=True)
         place = np.arange(len(rows))
         original = rows["circuit"].eq("original").to_numpy()
-        for panel, (column, label) in zip(axes, panels, strict=True):
+        for panel, (column, label) in zip(axes, quantities, strict=True):
             values = rows[column].to_numpy(dtype=float) * (100 if column == "live_share" else 1)
             panel.hlines(place, 0, values, color="#BBBBBB", linewidth=1)
             panel.scatter(values[~original], place[~original], color=BLACK, marker="o", s=32, zorder=3)

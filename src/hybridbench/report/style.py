@@ -43,19 +43,36 @@ class Style(NamedTuple):
 
 
 STYLES: dict[str, dict[str, Style]] = {
+    # One colour a family of optimizers, so that figures of all fifteen can be read by family; black is plain SGD.
     "optimizer": {
         "sgd": Style("SGD", BLACK, "h", SOLID),
-        "momentum": Style("Momentum", ORANGE, "s", SOLID),
-        "nesterov": Style("Nesterov", ORANGE, "D", DASHED),
+        "momentum": Style("Momentum", ORANGE, "s", DASHED),
+        "nesterov": Style("Nesterov", ORANGE, "D", DOTTED),
         "rmsprop": Style("RMSprop", VERMILLION, "^", SOLID),
+        "rmsprop_corrected": Style("RMSprop (corrected)", VERMILLION, "<", DASHED),
+        "rmsprop_torch": Style("RMSprop (PyTorch)", VERMILLION, "H", DOTTED),
         "adagrad": Style("Adagrad", GREEN, "v", SOLID),
+        "adagrad_torch": Style("Adagrad (PyTorch)", GREEN, ">", DASHED),
         "adam": Style("Adam", BLUE, "o", SOLID),
-        "nadam": Style("NAdam", SKY, "P", DASHED),
-        "adamw": Style("AdamW", PURPLE, "X", DASHDOT),
         # Fused Adam is the same mathematics as Adam: the same colour, another dash.
         "fused_adam": Style("Fused Adam", BLUE, "x", DOTTED),
-        "adam, lr 0.001": Style("Adam, learning rate 0.001", BLUE, "<", DASHED),
-        "adam, lr 0.1": Style("Adam, learning rate 0.1", BLUE, ">", DASHDOT),
+        "nadam": Style("NAdam", SKY, "P", DASHED),
+        "adamw": Style("AdamW", SKY, "X", DASHDOT),
+        "amsgrad": Style("AMSGrad", BLUE, "p", DASHDOT),
+        "qng": Style("QNG", PURPLE, "*", SOLID),
+        "spsa": Style("SPSA", PURPLE, "d", DASHED),
+        "adam, lr 0.001": Style("Adam, learning rate 0.001", BLUE, "1", DASHED),
+        "adam, lr 0.1": Style("Adam, learning rate 0.1", BLUE, "2", (0, (3, 1, 1.2, 1, 1.2, 1))),
+    },
+    "start": {
+        "uniform": Style("uniform on the circle", BLUE, "o", SOLID),
+        "normal": Style("standard normal", ORANGE, "s", DASHED),
+        "small": Style("small", GREEN, "^", DASHDOT),
+        "identity": Style("identity blocks", PURPLE, "D", DOTTED),
+    },
+    "phase": {
+        "tuned": Style("tuned", BLUE, "o", SOLID),
+        "default": Style("framework's defaults", ORANGE, "s", DASHED),
     },
     "backend": {
         "default.qubit/backprop": Style("default.qubit, backprop", BLUE, "o", SOLID),

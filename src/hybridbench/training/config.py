@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from hybridbench.errors import ConfigurationError, check_name
 
 MODELS = ("hybrid", "separable", "classical")
+#: What a trial is run for; it changes no result, but says which rows belong together and how many of them are kept.
+PHASES = ("tuning", "tuned", "default", "control", "rates", "starts")
+#: How the weights of an Ising circuit begin (the other problems have one start each, which is called "uniform" here too):
+#: "uniform" in [0, 2 pi), "normal" N(0, 1), "small" N(0, 0.1^2), "identity" uniform, with the second of each two layers
+#: undoing the first (Grant, Wossnig, Ostaszewski, Benedetti, Quantum 3, 214 (2019)).
+STARTS = ("uniform", "normal", "small", "identity")
 
 
 def _check_positive(config: object, *names: str) -> None:
@@ -17,12 +23,18 @@ def _check_positive(config: object, *names: str) -> None:
             raise ConfigurationError(f"{name} is {value!r}, and must be a whole number of at least 1.")
 
 
-def _check_optimizer(name: str, learning_rate: float) -> None:
-    from hybridbench.training.optimizers import OPTIMIZERS
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
-    check_name("optimizer", name, OPTIMIZERS)
-    number = isinstance(learning_rate, int | float) and not isinstance(learning_rate, bool)
-    if not (number and math.isfinite(learning_rate) and learning_rate > 0):
+
+def _check_keras_optimizer(name: str) -> None:
+    from hybridbench.training.optimizers import check_keras_optimizer
+
+    check_keras_optimizer(name)
+
+
+def _check_learning_rate(learning_rate: float) -> None:
+    if not (_is_number(learning_rate) and learning_rate > 0):
         raise ConfigurationError(f"learning_rate is {learning_rate!r}, and must be a positive number.")
 
 
@@ -61,7 +73,8 @@ class TrainingConfig:
         check_name("model", self.model, MODELS)
         _check_positive(self, "n_qubits", "n_layers", "batch_size", "epochs")
         _check_seed(self.seed)
-        _check_optimizer(self.optimizer, self.learning_rate)
+        _check_keras_optimizer(self.optimizer)
+        _check_learning_rate(self.learning_rate)
         _as_float(self, "learning_rate")
         check_name("precision", self.precision, ("float32", "float64"))
 
@@ -83,5 +96,51 @@ class EnergyConfig:
         if self.n_qubits < 2:
             raise ConfigurationError("n_qubits is 1, and <Z0 Z1> needs two wires.")
         _check_seed(self.seed)
-        _check_optimizer(self.optimizer, self.learning_rate)
+        _check_keras_optimizer(self.optimizer)
+        _check_learning_rate(self.learning_rate)
         _as_float(self, "learning_rate")
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """One setting of an optimizer on one problem, run once per seed: a row of the optimizer study."""
+
+    problem: str  #: a task or an energy
+    model: str = "hybrid"
+    optimizer: str = "adam"
+    learning_rate: float = 0.01
+    knobs: tuple[tuple[str, float], ...] = ()  #: the optimizer's other settings; its framework's default where absent
+    phase: str = "tuned"
+    seeds: tuple[int, ...] = (0,)  #: each decides split, initialisation and order
+    steps: int = 300
+    every: int = 15  #: steps from one evaluation to the next
+    n_qubits: int = 6
+    n_layers: int = 2
+    batch_size: int = 32
+    start: str = "uniform"
+    revision: int = 1
+
+    def __post_init__(self) -> None:
+        check_name("model", self.model, MODELS)
+        check_name("phase", self.phase, PHASES)
+        check_name("start", self.start, STARTS)
+        _check_positive(self, "steps", "every", "n_qubits", "n_layers", "batch_size")
+        if self.steps % self.every:
+            raise ConfigurationError(f"every is {self.every}, and must divide steps, which is {self.steps}.")
+        if not self.seeds:
+            raise ConfigurationError("seeds is empty, and a trial needs at least one seed.")
+        for seed in self.seeds:
+            _check_seed(seed)
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ConfigurationError(f"seeds is {self.seeds!r}, and must name every seed once.")
+        _check_learning_rate(self.learning_rate)
+        _as_float(self, "learning_rate")
+        from hybridbench.training.optimizers import OPTIMIZERS
+
+        known = [knob.name for knob in OPTIMIZERS[check_name("optimizer", self.optimizer, OPTIMIZERS)].knobs]
+        for name, value in self.knobs:
+            check_name(f"knob of {self.optimizer}", name, known)
+            if not _is_number(value):
+                raise ConfigurationError(f"knob {name} is {value!r}, and must be a finite number.")
+        # One setting, one record: whatever the order it was written in.
+        object.__setattr__(self, "knobs", tuple(sorted((name, float(value)) for name, value in self.knobs)))

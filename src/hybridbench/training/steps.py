@@ -1,6 +1,6 @@
 """The arms of timing cells: each factory builds one way of doing a training step and returns it as a function to clock.
 
-All steps train on the ten handwritten digits. Workload W(n, L, B) is the classical-quantum-classical model of
+Most steps train on the ten handwritten digits. Workload W(n, L, B) is the classical-quantum-classical model of
 `step_model`: dense 64 → n with pi·tanh, RX angle embedding, L strongly entangling layers, <Z> on each wire, dense n → 10.
 """
 
@@ -18,17 +18,23 @@ from hybridbench.circuits.layer import KerasLayer, keras_layer
 from hybridbench.circuits.qnode import build_qnode, original_circuit
 from hybridbench.circuits.spec import CircuitSpec
 from hybridbench.engine.backends import BACKENDS, make_device
-from hybridbench.errors import BackendError, check_name
+from hybridbench.errors import BackendError, ConfigurationError, MemoryEstimateError, check_name
+from hybridbench.measurement.machine import available_memory_bytes
 from hybridbench.measurement.timing import Arm, TimingCell
 from hybridbench.stack import import_tensorflow
 from hybridbench.tasks import prepare, read_table
+from hybridbench.training.config import TrialConfig
 from hybridbench.training.optimizers import make_optimizer
+from hybridbench.training.problems import build
+from hybridbench.training.trial import Stepper
 
 tf = import_tensorflow()
 import pennylane as qml  # noqa: E402  (TensorFlow first, with its start-up notices held back)
 
 Step = Callable[[], Any]
 N_CLASSES = 10
+TRIAL_STEPS = 60  #: steps of a sample of the cell "optimizers"
+N_VARIABLES = 8  #: the parameters of a model lie in several variables; so do those of the cell "update"
 HERE = "hybridbench.training.steps"
 
 
@@ -202,35 +208,72 @@ def batching_step(n_qubits: int, n_layers: int, batch_size: int, mode: str) -> S
     return step
 
 
+def optimizer_step(
+    n_qubits: int, n_layers: int, batch_size: int, optimizer: str, learning_rate: float
+) -> Callable[[], dict[str, float]]:
+    """The mean step of a trial of the optimizer study (`hybridbench.training.trial`), `TRIAL_STEPS` of them in one graph.
+
+    Every sample is the beginning of the same run, so that a diverging arm does not go on with numbers out of range.
+
+    Args:
+        n_qubits: wires.
+        n_layers: strongly entangling layers.
+        batch_size: samples of the step.
+        optimizer: a name of `OPTIMIZERS`.
+        learning_rate: its learning rate; its other settings are the framework's.
+    """
+    size = {"n_qubits": n_qubits, "n_layers": n_layers, "batch_size": batch_size}
+    problem = build(TrialConfig("digits_3v5", optimizer=optimizer, **size))
+    stepper = Stepper(problem, optimizer, TRIAL_STEPS)
+    rows = tf.constant(problem.rows(0, TRIAL_STEPS))
+
+    @tf.function(autograph=False)
+    def run() -> tf.Tensor:
+        def one(number: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return number + 1, stepper.step(rows[number], number)
+
+        start = (tf.constant(0), tf.constant(0.0, tf.float64))
+        return tf.while_loop(lambda number, _: number < TRIAL_STEPS, one, start, parallel_iterations=1)[1]
+
+    def step() -> dict[str, float]:
+        problem.load(0)
+        stepper.reset(learning_rate, {}, 0)
+        begin = time.perf_counter()
+        run().numpy()
+        problem.variables[-1].numpy()  # the loss is known before the last update is done
+        return {"step": (time.perf_counter() - begin) / TRIAL_STEPS}
+
+    return step
+
+
 @lru_cache(maxsize=1)
-def _shared_gradients(n_qubits: int, n_layers: int, batch_size: int) -> tuple[tf.keras.Model, Any]:
-    model = step_model(n_qubits, n_layers, graph=True)
-    x, y = _pixels(batch_size, "float64")
-    model(x)
-    loss_function = cross_entropy()
+def _given_gradients(n_parameters: int) -> list[tf.Tensor]:
+    values = np.random.default_rng(0).normal(size=n_parameters)
+    return [tf.constant(part) for part in np.array_split(values, N_VARIABLES)]
+
+
+def update_step(n_parameters: int, optimizer: str) -> Callable[[], dict[str, float]]:
+    """The traced update of `n_parameters` float64 numbers in `N_VARIABLES` variables, by gradients that all arms share.
+
+    One update goes before the clocked one: after an arm of ten million parameters the caches hold nothing of a small arm's,
+    and the clock would show that instead.
+    """
+    gradients = _given_gradients(n_parameters)
+    variables = [tf.Variable(tf.zeros_like(gradient)) for gradient in gradients]
+    keras_optimizer = make_optimizer(optimizer, 0.001)
+    keras_optimizer.build(variables)
 
     @tf.function
-    def gradients() -> tuple[tf.Tensor, list[tf.Tensor]]:
-        with tf.GradientTape() as tape:
-            loss = loss_function(y, model(x))
-        return loss, tape.gradient(loss, model.trainable_variables)
+    def update(grads: list[tf.Tensor]) -> tf.Tensor:
+        keras_optimizer.apply_gradients(zip(grads, variables, strict=True))
+        # One number comes back: the call returns when all variables are written, and copying them out would be clocked too.
+        return variables[-1][-1]
 
-    return model, gradients
-
-
-def optimizer_step(n_qubits: int, n_layers: int, batch_size: int, optimizer: str, learning_rate: float) -> Step:
-    """A traced step of W whose gradients come from one function shared by all arms; only the update differs."""
-    model, gradients = _shared_gradients(n_qubits, n_layers, batch_size)
-    # Weights of its own: an arm that diverges must not slow the others down with numbers out of range.
-    variables = [tf.Variable(variable) for variable in model.trainable_variables]
-    keras_optimizer = make_optimizer(optimizer, learning_rate)
-    keras_optimizer.build(variables)
-    update = tf.function(lambda grads: keras_optimizer.apply_gradients(zip(grads, variables, strict=True)))
-
-    def step() -> list[Any]:
-        loss, grads = gradients()
-        update(grads)
-        return [float(loss), variables[-1].numpy()]
+    def step() -> dict[str, float]:
+        float(update(gradients))
+        begin = time.perf_counter()
+        float(update(gradients))
+        return {"step": time.perf_counter() - begin}
 
     return step
 
@@ -422,7 +465,7 @@ def precision_cell(n_qubits: int, n_layers: int, batch_size: int, **settings: An
 
 
 def optimizers_cell(n_qubits: int, n_layers: int, batch_size: int, optimizers: list[str], **settings: Any) -> TimingCell:
-    """The same traced step of W with each optimizer, and Adam at two learning rates."""
+    """The same step of a trial with each optimizer, and with Adam at two more learning rates."""
     given = {name: (name, 0.01) for name in optimizers}
     given |= {"adam, lr 0.001": ("adam", 0.001), "adam, lr 0.1": ("adam", 0.1)}
     arms = tuple(
@@ -430,6 +473,38 @@ def optimizers_cell(n_qubits: int, n_layers: int, batch_size: int, optimizers: l
         for arm, (name, rate) in given.items()
     )
     return TimingCell("optimizers", n_qubits, n_layers, batch_size, arms, **settings)
+
+
+def update_cell(sizes: list[int], **settings: Any) -> TimingCell:
+    """The update alone by Adam and by FusedAdam, arms "adam, 1000" and "fused_adam, 1000" for 1000 parameters.
+
+    No circuit is run: the cell has 0 qubits, 0 layers and batch 1.
+
+    Args:
+        sizes: numbers of parameters, at least one a variable (`N_VARIABLES`).
+        settings: threads, samples, warmup.
+
+    Raises:
+        ConfigurationError: a size that leaves a variable empty.
+        MemoryEstimateError: the arms, which are all in one process, do not fit into the free memory.
+    """
+    if min(sizes) < N_VARIABLES:
+        raise ConfigurationError(
+            f"{min(sizes)} parameters do not fill {N_VARIABLES} variables; give at least {N_VARIABLES}."
+        )
+    # Each size keeps its gradients and, for either arm, variables and two moments; the largest update needs temporaries.
+    needed = 8 * (7 * sum(sizes) + 8 * max(sizes))
+    if needed > (available := available_memory_bytes()):
+        raise MemoryEstimateError(
+            f"Updates of {', '.join(map(str, sizes))} parameters need about {needed / 2**30:.3g} GiB, and "
+            f"{available / 2**30:.3g} GiB are free: leave out the largest size."
+        )
+    arms = tuple(
+        Arm(f"{name}, {size}", f"{HERE}:{update_step.__name__}", {"n_parameters": size, "optimizer": name})
+        for size in sizes
+        for name in ("adam", "fused_adam")
+    )
+    return TimingCell("update", 0, 0, 1, arms, **settings)
 
 
 def original_cell(**settings: Any) -> TimingCell:

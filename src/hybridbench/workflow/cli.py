@@ -188,6 +188,58 @@ def _bench(peers: bool, names: str, processes: int, seconds: float, force: bool)
         print(f"wrote {paths.relative(file)}")
 
 
+@app.command("study")
+def study_command(
+    problem: Annotated[list[str] | None, typer.Option(help="Only this problem; may be repeated.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")] = None,
+    optimizer: Annotated[list[str] | None, typer.Option(help="Only this optimizer; may be repeated.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes on this machine, with one thread each.")] = 2,
+    scheduler: Annotated[
+        str, typer.Option(help="Address of a running Dask scheduler, 'tcp://host:8786'; its workers do the work instead.")
+    ] = "",
+) -> None:
+    """Run the optimizer study: tune every optimizer on every problem and model, then train with what was chosen.
+
+    Records go to build/records/optimizers. A run that was cut off, by Ctrl-C too, continues with what is missing. Step
+    times are no part of it: these are taken alone, in notebook 05.
+
+    The terminal shows how much is done and the time left, and the address of Dask's dashboard, to be opened in a browser.
+
+    **Examples**
+
+    hybridbench study
+
+    hybridbench study --problem wine --model hybrid --optimizer adam --optimizer sgd --workers 4
+
+    **On several machines**, from the same checkout and environment on each of them; the scheduler prints its address:
+
+    dask scheduler
+
+    dask worker tcp://host:8786 --nthreads 1 --nworkers 4
+
+    hybridbench study --scheduler tcp://host:8786
+    """
+    from hybridbench import paths
+    from hybridbench.errors import ConfigurationError
+    from hybridbench.measurement.records import RecordStore
+    from hybridbench.training import study, trial
+    from hybridbench.training.optimizers import OPTIMIZERS
+    from hybridbench.training.sweep import SweepError, run_plans
+
+    plans = study.plans(problem or study.PROBLEMS, model or study.MODELS, optimizer or tuple(OPTIMIZERS))
+    if not plans:
+        raise ConfigurationError(f"The study has no trials of {problem} with model {model} and optimizer {optimizer}.")
+    store = RecordStore(study.STUDY)
+    try:
+        run_plans(store, plans, trial.run_trial, study.STUDY, scheduler or "local", workers)
+    except SweepError as error:
+        for note in getattr(error, "__notes__", []):
+            print(note, file=sys.stderr)
+        print(f"hybridbench: {error} What has a record stays: the same command goes on from there.", file=sys.stderr)
+        raise typer.Exit(1) from error
+    print(f"{len(list(store.folder.glob('*.parquet')))} records are in {paths.relative(store.folder)}.")
+
+
 @app.command("claims")
 def claims_command(source: Source = "shipped") -> None:
     """Decide all claims and write every quoted number: data/claims.json, or build/claims.json from this machine's records.
@@ -216,6 +268,25 @@ def claims_command(source: Source = "shipped") -> None:
         checksums.write_checksums()
         prose.update_readme()
     print(f"wrote {paths.relative(target)}")
+
+
+@app.command("recommend-optimizer")
+def recommend_optimizer_command(
+    task: Annotated[str, typer.Option("--task", "-t", help="Kind of problem: classification, regression or energy.")],
+    budget: Annotated[int, typer.Option("--budget", "-b", help="Optimizer steps that you can afford.")],
+    source: Source = "shipped",
+) -> None:
+    """Say which optimizer to start with and in which range of learning rates, by the records of the optimizer study.
+
+    **Examples**
+
+    hybridbench recommend-optimizer --task classification --budget 300
+
+    hybridbench recommend-optimizer --task energy --budget 100 --source build
+    """
+    from hybridbench.workflow import recommend
+
+    recommend.show(recommend.advise(task, budget, source))
 
 
 @app.command("figures")

@@ -1,9 +1,10 @@
 """The parameters of a notebook, read from its one `parameters` cell and checked against it.
 
 The cell is the schema: one line a parameter, `name: type = literal  # help [allowed: 2..8]`. The bracket is a range (either
-end may be left out: `1..`), names separated by `|`, or `names of module:DICT` for the keys of a registry; for a list it
-holds for each element; without one, any value of the type is allowed. Papermill itself neither checks types nor refuses
-unknown names, so both are done here, before anything runs and once more in the notebook.
+end may be left out: `1..`), names separated by `|`, or `names of module:DICT` for the keys of a registry (or the result of
+a function: `names of module:function`); for a list it holds for each element; without one, any value of the type is
+allowed. Papermill itself neither checks types nor refuses unknown names, so both are done here, before anything runs and
+once more in the notebook.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Parameter:
     low: float | None = None  #: smallest value, or None
     high: float | None = None  #: largest value, or None
     choices: tuple[Any, ...] = ()  #: all values, where they are named
-    registry: str = ""  #: "module:DICT" whose keys are the values; loaded only when a value is checked
+    registry: str = ""  #: "module:DICT" or "module:function" that has the values; loaded only when a value is checked
 
     @property
     def allowed(self) -> str:
@@ -87,8 +88,9 @@ class Parameter:
             raise self._refusal(value, notebook, f"{where} is not one of the choices".removeprefix("which "))
         if self.registry:
             module, _, attribute = self.registry.partition(":")
+            known = getattr(importlib.import_module(module), attribute)
             try:
-                check_name(self.name, item, getattr(importlib.import_module(module), attribute))
+                check_name(self.name, item, known() if callable(known) else known)
             except ConfigurationError as error:
                 raise ConfigurationError(f"Notebook {notebook}, parameter {self.name}: {error}") from error
         if self.low is not None or self.high is not None:

@@ -1,0 +1,134 @@
+"""Which optimizer to start with, by the records of the optimizer study: for the command line and as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from hybridbench.analysis import optimizers
+from hybridbench.analysis.statistics import Interval
+from hybridbench.analysis.tables import NotMeasured, Number, Records
+from hybridbench.errors import ConfigurationError, DataError, check_name
+from hybridbench.report.style import style_of
+
+HEADER = ("optimizer", "learning rate", "score", "diverged", "evidence")
+SCORES = {
+    "classification": "accuracy on test data",
+    "regression": "R² on test data",
+    "energy": "share of the optimum that is reached (basins: share of coordinates in the global basin)",
+}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A recommendation in words."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]  #: the best optimizer first; cells as HEADER names them
+    rests_on: str
+    limits: str
+
+
+def advise(task: str, budget: int, source: str = "shipped") -> Advice:
+    """What the records say about training on one kind of problem for `budget` steps.
+
+    Args:
+        task: "classification", "regression" or "energy".
+        budget: optimizer steps.
+        source: "shipped" or "build".
+
+    Raises:
+        ConfigurationError: an unknown task or source, or a budget before the first evaluation.
+        DataError: the source has no records of such problems.
+    """
+    kinds = optimizers.KINDS
+    check_name("task", task, kinds)
+    try:
+        table = Records(source)["optimizers"]
+    except NotMeasured as gap:
+        raise DataError(f"No recommendation without records ({gap} in {source!r}): run 'hybridbench study' first.") from gap
+    tuned = optimizers.of(table, "tuned")
+    problems = [problem for problem in kinds[task] if problem != optimizers.LEFT_OUT]
+    tuned = tuned[tuned["problem"].isin(problems)]
+    if tuned.empty:
+        raise DataError(f"The {source} records have no tuned runs of {task}: run 'hybridbench study' first.")
+    first, longest = int(tuned.loc[tuned["step"] > 0, "step"].min()), int(tuned["steps"].max())
+    if budget < first:
+        raise ConfigurationError(f"budget is {budget} steps, and the records begin at {first}: give {first} or more.")
+    found = optimizers.recommendation(table, task, min(budget, longest))
+    measured = optimizers.of(table, "rates")
+    return Advice(
+        f"Optimizers for {task} within {budget} steps, best first",
+        tuple(_cells(name, row) for name, row in found.iterrows()),
+        _rests_on(task, tuned, measured[measured["problem"].isin(problems)]),
+        _limits(budget, longest, tuned),
+    )
+
+
+def _cells(name: str, row: pd.Series) -> tuple[str, ...]:
+    score = Number.of(Interval(row["score"], row["low"], row["high"], 0)).text
+    diverged = "not measured" if pd.isna(row["diverged"]) else f"{100 * row['diverged']:.0f} %"
+    rates = "not measured" if pd.isna(row["rate_low"]) else _range(row["rate_low"], row["rate_high"])
+    return style_of(str(name)).label, rates, score, diverged, row["evidence"]
+
+
+def _range(low: float, high: float, digits: str = ".2g") -> str:
+    return f"{low:{digits}}" if low == high else f"{low:{digits}} to {high:{digits}}"
+
+
+def _span(counts: pd.Series, what: str) -> str:
+    return f"{_range(counts.min(), counts.max(), 'd')} {what}{'' if counts.eq(1).all() else 's'}"
+
+
+def _rests_on(task: str, tuned: pd.DataFrame, measured: pd.DataFrame) -> str:
+    problems = ", ".join(sorted(tuned["problem"].unique()))
+    seeds = tuned.groupby("problem")["seed"].nunique()
+    text = (
+        f"Score: {SCORES[task]}; interquartile mean over problems and seeds with a 95 % bootstrap interval, at the best "
+        f"evaluation within the budget by validation data, each optimizer at the setting that its own tuning chose. It "
+        f"rests on hybrid models for {problems}, with {_span(tuned['n_qubits'], 'qubit')}, "
+        f"{_span(tuned['n_layers'], 'layer')} and batches of {_span(tuned['batch_size'], 'sample')}, over "
+        f"{_span(seeds, 'seed')}."
+    )
+    if len(measured):
+        rates = measured["learning_rate"]
+        text += (
+            f" Learning rates: those within 5 % of the best result, from the smallest to the largest over these problems, of "
+            f"{rates.nunique()} from {_range(rates.min(), rates.max())} at the framework's other defaults."
+        )
+    return text
+
+
+def _limits(budget: int, longest: int, tuned: pd.DataFrame) -> str:
+    text = (
+        f"It says nothing about circuits of more than {tuned['n_qubits'].max()} qubits or {tuned['n_layers'].max()} layers, "
+        "about noise or shots, or about learning rates that change during a run: none of these was measured. Where intervals "
+        "overlap, the order is a matter of chance."
+    )
+    if budget > longest:
+        text = (
+            f"The longest measured runs have {longest} steps: the scores are those of {longest} steps and not of {budget}, "
+            f"and nothing is extrapolated. {text}"
+        )
+    return text
+
+
+def show(advice: Advice) -> None:
+    """Print a recommendation as a table, with what it rests on and where it does not hold below it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*HEADER, title=advice.title, title_justify="left")
+    for row in advice.rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    console.print(advice.rests_on, advice.limits, sep="\n\n", highlight=False, markup=False)
+
+
+def markdown(advice: Advice) -> str:
+    """The same as Markdown, for README.md and notebooks."""
+    lines = [HEADER, ("---",) * len(HEADER), *advice.rows]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{advice.title}:\n\n{table}\n\n{advice.rests_on}\n\n{advice.limits}\n"
