@@ -60,7 +60,9 @@ def test_a_plan_is_sent_the_records_of_what_it_asked_for(store, log, written, cl
         assert sorted(mine[:12]) == list(range(12))
         assert mine[12:] == [111, 211], "what follows waits for all that it follows from, and nothing is run again"
     assert len(sweep_toys.calls(log)) == len(written) == 28
-    assert ({process for process, _, _ in sweep_toys.calls(log)} == {os.getpid()}) == (cluster == "here")
+    where = {task: {process for process, other, _ in sweep_toys.calls(log) if other == task} for task in told}
+    assert len(where["a"]) == len(where["b"]) == 1, "a plan keeps to the process that has its graphs"
+    assert where["a"] == where["b"] == {os.getpid()} if cluster == "here" else not where["a"] & where["b"]
 
 
 def test_here_and_on_workers_gives_the_same(store, log, tmp_path):
@@ -198,17 +200,27 @@ def processes():
         process.wait()
 
 
-@pytest.fixture
-def scheduler(tmp_path, processes):
-    """Address of a scheduler in a process of its own, in which hybridbench cannot be imported."""
-    file = tmp_path / "scheduler.json"
+def start_scheduler(folder):
+    """A scheduler in a process in which hybridbench cannot be imported, and its address."""
+    file = folder / "scheduler.json"
     given = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file), "--preload", NO_HYBRIDBENCH]
-    processes.append(dask("scheduler", *given))
-    deadline = time.monotonic() + 30
-    while not file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return json.loads(file.read_text())["address"]
+    process = dask("scheduler", *given)
+    wait_for(file.exists)
+    return process, json.loads(file.read_text())["address"]
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    process, address = start_scheduler(tmp_path_factory.mktemp("scheduler"))
+    yield address
+    process.kill()
+    process.wait()
 
 
 def worker(address, folder, *more):
@@ -248,20 +260,15 @@ def test_a_killed_workers_tasks_run_elsewhere_and_every_record_comes_once(
     assert len(calls) > len(wanted), "what the dead worker was at has run again"
 
 
-def test_a_scheduler_that_goes_away_in_the_middle(store, log, tmp_path, scheduler, processes, written, monkeypatch):
+def test_a_scheduler_that_goes_away_in_the_middle(store, log, tmp_path, processes, written, monkeypatch):
     monkeypatch.setattr(sweep, "CONNECT_SECONDS", 1.0)
-    processes.append(worker(scheduler, tmp_path))
+    process, scheduler = start_scheduler(tmp_path)
+    processes += [process, worker(scheduler, tmp_path)]
     configs = [Toy("a", seed) for seed in range(200)]
-    threading.Thread(target=lambda: (wait_for(lambda: written), processes[0].kill())).start()
+    threading.Thread(target=lambda: (wait_for(lambda: written), process.kill())).start()
     with pytest.raises(sweep.SweepError, match=rf"The scheduler at {scheduler} went away: start it"):
         sweep.sweep(store, configs, partial(sweep_toys.run, log=log, seconds=0.02), "toys", scheduler)
     assert 0 < len(store.read()["seed"].unique()) == len(written) < 200
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 30
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 def test_a_scheduler_without_workers_is_waited_for_and_not_for_ever(

@@ -223,8 +223,10 @@ def _pool(run: Callable[[Config], Rows], cluster: str, workers: int) -> Iterator
         place: Any = cluster
         if cluster == "local":
             stack.enter_context(_one_thread_each())
-            # Port 0: any free one, whatever else runs here.
-            place = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0"))
+            # Port 0: any free one, whatever else runs here. A terminal sends Ctrl-C to all processes; this one ends the others.
+            deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+            place = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", preload=[deaf])
+            stack.enter_context(place)
         try:
             client = Client(place, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -336,21 +338,30 @@ class _Workers:
                 raise self._gone() from error
 
     def _hand_out(self) -> None:
+        """Give a worker what belongs to the plans that it has begun, then a plan that nobody has."""
+        for others_too in (False, True):
+            for address, has in self._busy.items():
+                # What another worker has begun is taken only where nothing else is to do.
+                while len(has) < (1 if others_too else IN_FLIGHT):
+                    mine = (address, None)
+                    fitting = [task for task in self._ready if others_too or self._homes.get(task.number) in mine]
+                    if not fitting:
+                        break
+                    task = min(fitting, key=lambda task: (self._homes.get(task.number) != address, task.number))
+                    self._ready.remove(task)
+                    self._homes.setdefault(task.number, address)
+                    self._give(task, address)
+                    has.append(task)
+
+    def _give(self, task: _Task, address: str) -> None:
         from distributed.protocol import pickle
 
-        for address, has in self._busy.items():
-            while self._ready and len(has) < IN_FLIGHT:
-                # What a plan left on this worker first, then plans that nobody has begun, then what others could do too.
-                rank = {address: 0, None: 1}
-                task = min(self._ready, key=lambda task: (rank.get(self._homes.get(task.number), 2), task.number))
-                self._ready.remove(task)
-                self._homes[task.number] = task.address = address
-                # As bytes: the scheduler, which looks into tasks, would otherwise import TensorFlow.
-                what = pickle.dumps((self._run, list(task.configs)))
-                task.future = self._client.submit(self._function, what, software(), workers=[address], pure=False)
-                self._given[task.future.key] = task
-                has.append(task)
-                task.future.add_done_callback(self._finished.put)
+        # As bytes: the scheduler, which looks into tasks, would otherwise import TensorFlow.
+        what = pickle.dumps((self._run, list(task.configs)))
+        task.address = address
+        task.future = self._client.submit(self._function, what, software(), workers=[address], pure=False)
+        self._given[task.future.key] = task
+        task.future.add_done_callback(self._finished.put)
 
     def _look(self) -> None:
         """See which workers there are. What one had that is gone is ready for another."""

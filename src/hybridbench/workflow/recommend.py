@@ -94,8 +94,8 @@ def _rests_on(task: str, tuned: pd.DataFrame, measured: pd.DataFrame) -> str:
     if len(measured):
         rates = measured["learning_rate"]
         text += (
-            f" Learning rates: those within 5 % of the best result, from the smallest to the largest over these problems, of "
-            f"{rates.nunique()} from {_range(rates.min(), rates.max())} at the framework's other defaults."
+            f" Learning rates: those within 5 % of the best result, from the smallest to the largest over these problems, "
+            f"of {rates.nunique()} from {_range(rates.min(), rates.max())} at the framework's other defaults."
         )
     return text
 
@@ -103,8 +103,8 @@ def _rests_on(task: str, tuned: pd.DataFrame, measured: pd.DataFrame) -> str:
 def _limits(budget: int, longest: int, tuned: pd.DataFrame) -> str:
     text = (
         f"It says nothing about circuits of more than {tuned['n_qubits'].max()} qubits or {tuned['n_layers'].max()} layers, "
-        "about noise or shots, or about learning rates that change during a run: none of these was measured. Where intervals "
-        "overlap, the order is a matter of chance."
+        "about noise or shots, or about learning rates that change during a run: none of these was measured. Where "
+        "intervals overlap, the order is a matter of chance."
     )
     if budget > longest:
         text = (
