@@ -21,7 +21,10 @@ COLUMNS: dict[str, Column] = {
     "study": Column("-", "table that the row belongs to: circuits, gradients, timing, bench, training or energy"),
     "revision": Column("1", "raised when the code changes what a record of this configuration means"),
     # configuration
-    "cell": Column("-", "name of a timing cell: which arms are compared; in bench: step, memory or first_call"),
+    "cell": Column(
+        "-",
+        "name of a timing cell: which arms are compared; in bench: step, memory, first_call or a circuit that falls back",
+    ),
     "task": Column("-", "data set or energy problem"),
     "model": Column("-", "hybrid, separable (the twin without entanglement) or classical (parameter-matched)"),
     "embedding": Column("-", "how features become a quantum state"),
