@@ -195,7 +195,7 @@ def _rungs(records: Records) -> Numbers:
 
 
 def _bench(records: Records) -> Numbers:
-    """The benchmark of the engine: `bench_<arm>_over_<against>_<size>`, memory, first calls and circuits that fall back."""
+    """The benchmark of the engine: `bench_step_<arm>_<size>`, `bench_<arm>_over_<against>_<size>`, memory, first calls."""
     table = records["bench"]
     table = table[table["machine"] == table["machine"].iloc[0]]
     cited = tables.cite(table)
@@ -205,7 +205,7 @@ def _bench(records: Records) -> Numbers:
         kind, _, part = row.quantity.partition(", ")
         name = {
             "step": f"step_{row.arm}",
-            "times faster": f"{row.arm}_over_{part or row.against}",
+            "times faster": f"fall_back_{part}" if part else f"{row.arm}_over_{row.against}",
             "times as long": f"{row.arm}_of_{row.against}",
             "peak memory": "memory",
             "memory over depth": "depth",
