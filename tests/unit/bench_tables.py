@@ -56,7 +56,23 @@ def first_call():
     return cell("first_call", (8, 2, 32), rows)
 
 
+def fall_backs():
+    factors = {"noise": 0.9, "mid-circuit measurement": 20.0, "shots": 1.25, "branch": 1.0}
+    return pd.concat(
+        cell(
+            circuit,
+            (4, 2, 8),
+            [
+                {"arm": arm, "process": process, "sample": 0, "seconds": seconds}
+                for arm, seconds in (("shipped", 0.1), ("compiled", 0.1 / factor))
+                for process in range(3)
+            ],
+        )
+        for circuit, factor in factors.items()
+    )
+
+
 def everything():
     wide = {arm: seconds for arm, seconds in ARMS.items() if arm != "shipped"} | {"shipped, graph": 23.0}
     late = steps((16, 2, 32), wide, missing={"shipped": "more than 24 GiB of memory"})
-    return pd.concat([steps(), late, memory(), first_call()], ignore_index=True)
+    return pd.concat([steps(), late, memory(), first_call(), fall_backs()], ignore_index=True)

@@ -110,6 +110,14 @@ def test_memory_and_first_calls():
     assert number(found, "first call, filled cache", "compiled").met is None
 
 
+def test_circuits_that_fall_back_have_a_factor_each():
+    found = bench.findings(bench_tables.everything())
+    for circuit, factor in (("noise", 0.9), ("mid-circuit measurement", 20)):
+        row = number(found, f"times faster, {circuit}", "compiled", "shipped", (4, 2, 8))
+        assert row.value == pytest.approx(factor)
+        assert row.met is None
+
+
 def test_the_fullest_record_of_a_size_counts():
     without = bench_tables.steps(arms={"shipped": 1.0, "engine": 0.1}, record="other")
     ((_, rows),) = bench.step_cells(pd.concat([without, bench_tables.steps()]))

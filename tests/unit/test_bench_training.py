@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hybridbench import paths
+from hybridbench.analysis.bench import FALL_BACKS
 from hybridbench.circuits.spec import CircuitSpec
 from hybridbench.errors import BackendError, ConfigurationError
 from hybridbench.measurement.columns import COLUMNS
@@ -34,7 +35,8 @@ def problem(tmp_path_factory):
 def test_cells_are_those_that_were_asked_for():
     every = bench.cells(peers=False)
     assert [(c.n_qubits, c.n_layers, c.batch_size) for c in every if c.cell == "step"] == list(bench.SIZES)
-    assert {c.cell for c in every} == {"step", "memory", "first_call"}
+    assert {c.cell for c in every} == {"step", "memory", "first_call", *bench.FALL_BACKS}
+    assert set(bench.FALL_BACKS) == set(bench_arms.CIRCUITS) - {"plain"} == set(FALL_BACKS)
     (one,) = bench.cells(False, ["8,2,32"])
     assert one.title == "8 qubits, 2 layers, batch 32"
     assert bench.cells(False, ["memory"])[1].title == "memory, 20 qubits, 2 layers, batch 8"
@@ -86,6 +88,15 @@ def test_all_arms_do_the_work_of_the_shipped_layer(problem, factory, arguments):
     step = getattr(bench_arms, factory)(problem, **SIZE, **arguments)
     losses = step()["loss"]
     np.testing.assert_allclose(losses, expected if np.ndim(losses) else expected[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("circuit", FALL_BACKS)
+def test_a_circuit_that_falls_back_does_the_work_of_the_shipped_layer(problem, circuit):
+    shipped, compiled = bench.fall_back_arms(circuit)
+    first = bench_arms.fit_step(problem, **SIZE, **shipped.arguments)()["loss"]
+    with pytest.warns(UserWarning, match="is not compiled"):
+        second = bench_arms.fit_step(problem, **SIZE, **compiled.arguments)()["loss"]
+    np.testing.assert_allclose(second, first, rtol=0.1 if circuit == "shots" else 1e-4)
 
 
 def test_keras_alone_has_no_circuit(problem):

@@ -615,3 +615,13 @@ def test_the_device_is_found_by_name_and_stays_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=source)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_evolution_takes_a_batch_of_times():
+    def circuit(times):
+        qml.RY(0.4, 0)
+        qml.evolve(qml.X(0) @ qml.X(1) + 0.3 * qml.Z(0), times)
+        return qml.expval(qml.Z(0))
+
+    times = np.array([0.1, 0.7, -2.0])
+    assert_agree(qml.QNode(circuit, device())(times), qml.QNode(circuit, reference())(times))

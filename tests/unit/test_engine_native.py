@@ -16,6 +16,7 @@ from hybridbench.engine import kernels, native
 from hybridbench.engine.native import BYTE, DOUBLE, FLOAT, INT, NOTHING, WORD, External, machine_code
 from hybridbench.engine.simd import (
     LANES,
+    count_up,
     exchange,
     itemsize,
     load,
@@ -231,6 +232,7 @@ def _integers(out, a):
     out[3] = exchange(pointer(kernels_word(out), 1), a)
     out[5] = exchange(out, 77)
     out[6] = _absolute(a)
+    out[9] = count_up(out)
     out[7] = _small_absolute(-3)
 
 
@@ -428,12 +430,13 @@ def test_odd_lanes(compiled):
 @few
 @given(st.integers(-(2**62), 2**62).filter(bool))
 def test_bit_counts_and_exchange(compiled, a):
-    out, word = np.zeros(9, np.int64), np.array([-41])
+    out, word = np.zeros(10, np.int64), np.array([-41])
     out[0], out[8] = 5, word.ctypes.data
     compiled["_integers"](out.ctypes.data, a)
     ones = bin(a & (2**64 - 1)).count("1")
-    # The last exchange returns and replaces what the first statement wrote.
-    assert out[:8].tolist() == [77, (a & -a).bit_length() - 1, 0, -41, 0, ones % 2, abs(a), 3]
+    # The last exchange returns and replaces what the first statement wrote, and the counter counts that on.
+    assert out[9] == 77
+    assert out[:8].tolist() == [78, (a & -a).bit_length() - 1, 0, -41, 0, ones % 2, abs(a), 3]
     assert word[0] == a
 
 

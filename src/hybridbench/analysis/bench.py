@@ -38,6 +38,8 @@ GOALS: dict[tuple[str, str], dict[tuple[int, int, int], float]] = {
     ("engine", PEER): {(8, 2, 32): 15, (10, 2, 128): 35, (12, 2, 32): 28, (12, 2, 128): 30, (16, 2, 32): 17},
     ("engine", "engine, 1 thread"): {(12, 2, 128): 1.6},
 }
+#: Cells of circuits that the compiled layer leaves to PennyLane: what it costs or gains there.
+FALL_BACKS = ("noise", "mid-circuit measurement", "shots", "branch")
 #: At most so many times the time of the hand-written C.
 GOAL_BY_HAND = 3.0
 GOAL_MEMORY_GIB = 8.0
@@ -133,8 +135,8 @@ def findings(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns n_qubits, n_layers, batch_size, quantity, arm, against, value, low, high, unit, processes, goal, at_most, met
         and note. quantity is "step" (ms), "times faster", "times as long", "peak memory" (GiB), "memory over depth",
-        "first call, empty cache" or "first call, filled cache" (s); `goal` is NaN where there is none, an upper bound where
-        `at_most`; `met` is None then, and where nothing was measured.
+        "first call, empty cache", "first call, filled cache" (s) or "times faster, " and one of `FALL_BACKS`. `goal` is NaN
+        where there is none, an upper bound where `at_most`; `met` is None then, and where nothing was measured.
     """
     rows: list[dict] = []
 
@@ -199,6 +201,13 @@ def findings(table: pd.DataFrame) -> pd.DataFrame:
                 GOAL_DEPTH,
                 at_most=True,
             )
+
+    for circuit in FALL_BACKS:
+        for size, own in table[table["cell"] == circuit].groupby(SIZE):
+            times = times_of(own)
+            if {"shipped", "compiled"} <= set(times):
+                ratio = nested_ratio(times["shipped"], times["compiled"])
+                add(size, f"times faster, {circuit}", "compiled", ratio, "shipped")
 
     first = table[table["cell"] == "first_call"]
     for (*size, arm, part), own in first.groupby([*SIZE, "arm", "part"], sort=False):

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hybridbench.analysis import optimizers, tables
+from hybridbench.analysis.bench import findings as bench_findings
 from hybridbench.analysis.rules import ENERGY_TARGET, trajectory_gap
 from hybridbench.analysis.statistics import (
     CONFIDENCE,
@@ -191,6 +192,30 @@ def _rungs(records: Records) -> Numbers:
     _, run = _first_machine(tables.timing_cell(records, "rungs"))
     for arm in sorted(set(run["arm"]) - {"as shipped"}):
         found |= _ratios(records, "rungs", "as shipped", arm, f"rung_{slug(arm)}_speedup")
+    return found
+
+
+def _bench(records: Records) -> Numbers:
+    """The benchmark of the engine: `bench_step_<arm>_<size>`, `bench_<arm>_over_<against>_<size>`, memory, first calls."""
+    table = records["bench"]
+    table = table[table["machine"] == table["machine"].iloc[0]]
+    cited = tables.cite(table)
+    found: Numbers = {}
+    for row in bench_findings(table).itertuples():
+        size = f"{row.n_qubits}_{row.n_layers}_{row.batch_size}"
+        kind, _, part = row.quantity.partition(", ")
+        name = {
+            "step": f"step_{row.arm}",
+            "times faster": f"fall_back_{part}" if part else f"{row.arm}_over_{row.against}",
+            "times as long": f"{row.arm}_of_{row.against}",
+            "peak memory": "memory",
+            "memory over depth": "depth",
+            "first call": f"first_{row.arm}_{part}",
+        }[kind]
+        if math.isnan(row.value):
+            continue
+        interval = Interval(row.value, row.low, row.high, row.processes, row.unit)
+        found[f"bench_{slug(name)}_{size}"] = Number.of(interval, cited)
     return found
 
 
@@ -540,7 +565,7 @@ def _study_control(records: Records) -> Numbers:
 
 
 # ----------------------------------------------------------------------------------------------------------------- facts
-STUDIES = ("circuits", "gradients", "timing", "training", "energy", "optimizers")
+STUDIES = ("circuits", "gradients", "timing", "bench", "training", "energy", "optimizers")
 FACTS = (
     "cpu",
     "cores",
@@ -590,6 +615,7 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _ratio_section("precision", "complex128", "complex64", "precision_speedup"),
     _compile,
     _rungs,
+    _bench,
     _process_spread,
     _optimizer_steps,
     _original_steps,

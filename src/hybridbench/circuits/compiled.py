@@ -63,10 +63,10 @@ class CompiledCircuit:
         if not tf.executing_eagerly():
             return self._run(x, weights, engine)
         if engine not in self._functions:
-            # Only a direct circuit is sure to be traceable for an unknown batch.
-            signature = [self._inputs, self._weights] if self._direct else None
-            run = lambda x, weights: self._run(x, weights, engine)  # noqa: E731
-            self._functions[engine] = tf.function(run, input_signature=signature, autograph=False)
+            run = tf.function(lambda x, weights: self._run(x, weights, engine), autograph=False)
+            # Only a direct circuit is sure to be traceable for an unknown batch. It is traced here, since TensorFlow warns
+            # of retracing where several layers are called for the first time, though each is traced just once.
+            self._functions[engine] = run.get_concrete_function(self._inputs, self._weights) if self._direct else run
         return self._functions[engine](x, [tf.convert_to_tensor(weight) for weight in weights])
 
     def _run(self, x: tf.Tensor, weights: Sequence[tf.Tensor], engine: ModuleType) -> tf.Tensor:

@@ -34,11 +34,13 @@ class _Kept:
     Attributes:
         circuits: for each kind of inputs the compiled circuit, or why there is none.
         told: whether the user knows that it is not compiled.
+        told_untraced: whether the user knows that PennyLane's layer cannot be traced either.
     """
 
     def __init__(self) -> None:
         self.circuits: dict[tuple, CompiledCircuit | Exception] = {}
         self.told = False
+        self.told_untraced = False
 
     def __deepcopy__(self, memo: dict) -> _Kept:
         return _Kept()
@@ -113,8 +115,8 @@ class KerasLayer(qml.qnn.KerasLayer):
         if self._traceable(circuit):
             try:
                 return _call_as_shipped(self, inputs)
-            except Exception:  # noqa: BLE001  (whatever stops the trace, the same call works as Python code)
-                pass
+            except Exception as error:  # noqa: BLE001  (whatever stops the trace, the same call works as Python code)
+                self._tell_untraced(circuit, error)
         return _with_batch_of(inputs, self._called_from_graph(x))
 
     def get_config(self) -> dict:
@@ -136,10 +138,19 @@ class KerasLayer(qml.qnn.KerasLayer):
         if self._kept.told:
             return
         self._kept.told = True
-        why = str(error).strip().partition("\n")[0]
-        if not isinstance(error, UnsupportedCircuit):
-            why = f"tracing it raises {type(error).__name__}: {why}"
+        known = isinstance(error, UnsupportedCircuit)
+        why = str(error).strip().partition("\n")[0] if known else f"tracing it raises {_short(error)}"
         warnings.warn(f"Layer {self.name!r} is not compiled and runs as qml.qnn.KerasLayer does: {why}", stacklevel=2)
+
+    def _tell_untraced(self, why: Exception, error: Exception) -> None:
+        # Where compiling failed for the trace's own error, that was told.
+        if self._kept.told_untraced or not isinstance(why, UnsupportedCircuit):
+            return
+        self._kept.told_untraced = True
+        warnings.warn(
+            f"Layer {self.name!r} is called from the graph as Python code, for tracing it raises {_short(error)}",
+            stacklevel=2,
+        )
 
     def _engine(self) -> ModuleType:
         """The module that computes the circuit where this call is made."""
@@ -186,6 +197,11 @@ class KerasLayer(qml.qnn.KerasLayer):
 
         weights = [tf.convert_to_tensor(weight) for weight in self.qnode_weights.values()]
         return call_from_graph(evaluate, x, weights, tf.as_dtype(self.compute_dtype), shape)
+
+
+def _short(error: Exception) -> str:
+    """Type and first sentence of an error."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].partition('. ')[0]}"
 
 
 def _with_batch_of(inputs: tf.Tensor, results: tf.Tensor) -> tf.Tensor:

@@ -297,16 +297,18 @@ def _lower(op: Operator, wires: tuple[int, ...], angles: _Angles) -> list[_Instr
         if isinstance(op, kind):
             return wrapper(op, wires, angles)
     if isinstance(op, Operation):
+        if isinstance(op, qml.ops.Evolution):
+            # Asked for its generator it would ask for the truth of a whole batch of angles.
+            return _generated(op, -1 * op.base, wires, angles[0])
         if op.has_generator and op.ndim_params == (0,):
-            return _generated(op, wires, angles[0])
+            return _generated(op, op.generator(), wires, angles[0])
         if op.has_matrix and not angles:
             return _matrix(op, op.matrix(), wires)
     raise _unsupported(op, "it is not a gate that the engine knows")
 
 
-def _generated(op: Operator, wires: tuple[int, ...], angle: Angle) -> list[_Instruction]:
+def _generated(op: Operator, generator: Operator, wires: tuple[int, ...], angle: Angle) -> list[_Instruction]:
     """exp(i angle G) by the Pauli words of its generator G where they commute, else by its eigenvectors."""
-    generator = op.generator()
     sentence = generator.pauli_rep
     if sentence is None:
         if len(wires) > MAX_STRINGS:

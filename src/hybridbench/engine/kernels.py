@@ -23,6 +23,7 @@ from hybridbench.engine.simd import (
     LANES,
     address_of,
     as_real,
+    count_up,
     exchange,
     itemsize,
     load,
@@ -67,7 +68,8 @@ from hybridbench.engine.simd import (
     POOL,  # address of a word that holds the scratch of the last call
     BARRIER,
     TOGETHER,  # 1 where threads share one block, 0 where each takes whole blocks
-) = range(20)
+    NEXT_BLOCK,  # the first block that no thread has taken
+) = range(21)
 WORDS = 24
 TABLE_BITS = 12  # up to so many qubits the phases of a layer are kept as a table
 PHASE_BITS = 10  # above, they are made anew in pieces of this many bits
@@ -1577,18 +1579,19 @@ def _work(frame, one):
     n_blocks = (ctx[BATCH] + samples - 1) // samples
     if ctx[TOGETHER]:  # on states of the first thread
         first, last = chunks * thread // ctx[THREADS], chunks * (thread + 1) // ctx[THREADS]
-        begin, end, owner = 0, n_blocks, ctx[WORK_THREAD]
+        owner, block = ctx[WORK_THREAD], 0
     else:
+        # Whoever is free takes the next block: a thread that starts late, or has to share its core, keeps none waiting.
         first, last = 0, chunks
-        begin, end = _share(n_blocks, ctx[THREADS], thread, thread + 1)
-        owner = scratch
-    for block in range(begin, end):
+        owner, block = scratch, count_up(pointer(f[CTX] + 8 * NEXT_BLOCK, 1))
+    while block < n_blocks:
         _coefficients(ctx, one, places, where, scratch, block, q)
         _wire_vectors(ctx, one, where, scratch)
         if ctx[TASK] == 0:
             _forward(ctx, one, places, where, scratch, owner, block, q, chunks, first, last)
         else:
             _backward(ctx, one, places, where, scratch, owner, block, q, chunks, first, last)
+        block = block + 1 if ctx[TOGETHER] else count_up(pointer(f[CTX] + 8 * NEXT_BLOCK, 1))
     return 0
 
 
@@ -1635,7 +1638,7 @@ def run(ctx_address, one):
     threads = ctx[THREADS] if (1 << (n - q)) * n_blocks * (2 + rotations) >= WORTH_THREADS else 1
     ctx[TOGETHER] = 1 if n_blocks < threads and chunks > 1 else 0
     threads = max(1, min(threads, chunks if ctx[TOGETHER] else n_blocks))
-    ctx[THREADS] = threads
+    ctx[THREADS], ctx[NEXT_BLOCK] = threads, 0
     # A first frame tells how much scratch there must be.
     frames = _aligned_alloc(64, _aligned(8 * threads * FRAME))
     if frames == 0:

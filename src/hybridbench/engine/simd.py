@@ -166,6 +166,12 @@ def address_of(to: Writer, function: FunctionType, *likes: Any) -> Value:
 
 
 @Intrinsic
+def count_up(to: Writer, place: Value) -> Value:
+    """Add 1 to the integer where `place` points and return what was there, as one step that no thread can interrupt."""
+    return to.emit(WORD, f"atomicrmw add ptr {place.text}, i64 1 seq_cst")
+
+
+@Intrinsic
 def exchange(to: Writer, place: Value, value: Any) -> Value:
     """Write an integer where `place` points and return what was there, as one step that no thread can interrupt."""
     return to.emit(WORD, f"atomicrmw xchg ptr {place.text}, i64 {to.value(value, WORD).text} seq_cst")

@@ -23,7 +23,10 @@ COLUMNS: dict[str, Column] = {
     ),
     "revision": Column("1", "raised when the code changes what a record of this configuration means"),
     # configuration
-    "cell": Column("-", "name of a timing cell: which arms are compared; in bench: step, memory or first_call"),
+    "cell": Column(
+        "-",
+        "name of a timing cell: which arms are compared; in bench: step, memory, first_call or a circuit that falls back",
+    ),
     "task": Column("-", "data set or energy problem"),
     "problem": Column("-", "data set or energy that an optimizer was tried on"),
     "phase": Column("-", "part of the optimizer study: tuning, tuned, default, control, rates or starts (docs/protocol.md)"),

@@ -31,6 +31,9 @@ SIZES = ((4, 2, 32), (8, 2, 32), (10, 2, 128), (12, 2, 32), (12, 2, 128), (16, 2
 #: Cells whose peak memory is taken: the last two of the same width differ in depth only, the first is the libraries'.
 MEMORY_SIZES = ((4, 2, 8), (20, 2, 8), (20, 8, 8), (24, 2, 1))
 FIRST_CALL_SIZE = (8, 2, 32)
+#: Where circuits that the compiled layer leaves to PennyLane are timed.
+FALL_BACK_SIZE = (4, 2, 8)
+FALL_BACKS = ("noise", "mid-circuit measurement", "shots", "branch")
 FIRST_CALL_ARMS = ("swapped", "compiled, eager", "compiled", "engine")
 #: Up to this width Keras itself is what counts, and its steps without a circuit are timed too.
 NARROW = 8
@@ -48,7 +51,7 @@ _ARMS = "hybridbench.training.bench_arms"
 class BenchCell:
     """What is measured at which size: its hash names the record."""
 
-    cell: str  #: "step", "memory" or "first_call"
+    cell: str  #: "step", "memory", "first_call", or one of `FALL_BACKS`
     n_qubits: int
     n_layers: int
     batch_size: int
@@ -61,7 +64,7 @@ class BenchCell:
     @property
     def title(self) -> str:
         """The cell in words."""
-        what = {"step": "", "memory": "memory, ", "first_call": "first call, "}[self.cell]
+        what = {"step": "", "first_call": "first call, "}.get(self.cell, f"{self.cell}, ")
         return f"{what}{self.n_qubits} qubits, {self.n_layers} layers, batch {self.batch_size}"
 
 
@@ -106,12 +109,22 @@ def step_arms(n_qubits: int, batch_size: int, peers: bool) -> tuple[ProcessArm, 
     return tuple(arms)
 
 
+def fall_back_arms(circuit: str) -> tuple[ProcessArm, ...]:
+    """PennyLane's layer and the compiled one for a circuit that the latter runs as the former does, both in `model.fit`."""
+    # Of a finite number of shots no two losses are alike.
+    same = {"losses": 0} if circuit == "shots" else {}
+    return tuple(
+        ProcessArm(layer, f"{_ARMS}:fit_step", {"layer": layer, "mode": mode, "steps": 2, "circuit": circuit}, **same)
+        for layer, mode in (("shipped", "eager"), ("compiled", "graph"))
+    )
+
+
 def cells(peers: bool, chosen: Sequence[str] = (), processes: int = 3, seconds: float = 4.0) -> list[BenchCell]:
     """The cells of the benchmark, cheap ones first.
 
     Args:
         peers: with the arms that run in the environment of requirements-peers.lock.
-        chosen: names of cells ("8,2,32", "memory", "first_call"); all where empty.
+        chosen: names of cells ("8,2,32", "memory", "first_call", "fall_back"); all where empty.
         processes: processes of every arm, at least 3 for an interval.
         seconds: how long an arm gives samples in one process.
 
@@ -137,6 +150,10 @@ def cells(peers: bool, chosen: Sequence[str] = (), processes: int = 3, seconds: 
     # Traced, but one step at a time: what `fit` does without `steps_per_execution`.
     trained = (ProcessArm("compiled", f"{_ARMS}:fit_step", {"layer": "compiled"}),)
     named["memory"] = [BenchCell("memory", *size, trained, **one) for size in MEMORY_SIZES]
+    named["fall_back"] = [
+        BenchCell(circuit, *FALL_BACK_SIZE, fall_back_arms(circuit), budget_seconds=seconds, **settings)
+        for circuit in FALL_BACKS
+    ]
     unknown = [name for name in chosen if name not in named]
     if unknown:
         raise ConfigurationError(f"Unknown cell {unknown[0]!r}. Known: {', '.join(named)}.")
@@ -183,7 +200,7 @@ def measure(cell: BenchCell, told: Callable[[int], None] = lambda process: None)
     with tempfile.TemporaryDirectory() as folder:
         given = {"n_qubits": cell.n_qubits, "n_layers": cell.n_layers, "batch_size": cell.batch_size}
         given["problem"] = str(write_problem(cell, Path(folder)))
-        if cell.cell == "step":
+        if cell.cell not in ("memory", "first_call"):
             return interleave(
                 cell.arms, cell.threads, cell.processes, cell.budget_seconds, given, packages=PACKAGES, told=told
             )
@@ -238,7 +255,7 @@ def _first_call(cell: BenchCell, arm: ProcessArm, given: Mapping[str, Any], proc
 def expected_seconds(cell: BenchCell) -> float:
     """About how long a cell takes on two cores, for the time left: start-up of every process, samples, slow arms."""
     amplitudes = 2.0**cell.n_qubits * cell.batch_size
-    if cell.cell != "step":
+    if cell.cell in ("memory", "first_call"):
         return 2 * len(cell.arms) * cell.processes * (8.0 + amplitudes / 2**18)
     # A step of the shipped layer takes 0.2 s at (8, 2, 32), 10 s at (12, 2, 128); to compile jax.jit's 60 s at (16, 2, 32).
     shipped = 0.2 + 2e-5 * amplitudes

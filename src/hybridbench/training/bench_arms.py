@@ -35,16 +35,54 @@ LAYERS = {
     "tensorflow": "the same with the TensorFlow engine",
     "none": "nothing: what Keras takes for itself",
 }
+#: Circuits that the compiled layer leaves to PennyLane: W with one thing more that the engine does not do.
+CIRCUITS = ("plain", "noise", "mid-circuit measurement", "shots", "branch")
+SHOTS = 1000
 
 
-def _layer(kind: str, n_qubits: int, n_layers: int) -> tf.keras.layers.Layer:
+def special_qnode(circuit: str, n_qubits: int) -> qml.QNode:
+    """The circuit of W with one of `CIRCUITS` in it, on the simulator of PennyLane that runs it.
+
+    Noise: 1 % depolarising on each wire. Mid-circuit measurement: of wire 0, which flips wire 1. Shots: `SHOTS` of them,
+    differentiated by parameter-shift. Branch: one rotation more where the first feature is positive.
+    """
+    device = qml.device(
+        "default.mixed" if circuit == "noise" else "default.qubit",
+        wires=n_qubits + (circuit == "mid-circuit measurement"),
+        shots=SHOTS if circuit == "shots" else None,
+    )
+
+    @qml.qnode(device, diff_method="parameter-shift" if circuit == "shots" else "backprop", interface="tf")
+    def special(inputs: Any, weights: Any) -> list[qml.measurements.ExpectationMP]:
+        if circuit == "shots":
+            # Parameter-shift cannot shift a batch (PennyLane's issue 4462), so the inputs are numbers for it; and
+            # default.qubit samples no probabilities of single precision.
+            inputs, weights = tf.cast(tf.stop_gradient(inputs), tf.float64), tf.cast(weights, tf.float64)
+        qml.AngleEmbedding(inputs, wires=range(n_qubits))
+        if circuit == "branch" and bool(tf.reduce_all(inputs[..., 0] > 0)):
+            qml.RX(0.1, wires=0)
+        if circuit == "mid-circuit measurement":
+            qml.cond(qml.measure(0), qml.X)(1)
+        qml.StronglyEntanglingLayers(weights, wires=range(n_qubits))
+        for wire in range(n_qubits if circuit == "noise" else 0):
+            qml.DepolarizingChannel(0.01, wires=wire)
+        return [qml.expval(qml.Z(wire)) for wire in range(n_qubits)]
+
+    return special
+
+
+def _layer(kind: str, n_qubits: int, n_layers: int, circuit: str) -> tf.keras.layers.Layer:
     if kind == "none":
         return tf.keras.layers.Activation("linear")
+    shape = {"weights": (n_layers, n_qubits, 3)}
+    if circuit != "plain":
+        layer = qml.qnn.KerasLayer if kind == "shipped" else hybridbench.KerasLayer
+        return layer(special_qnode(circuit, n_qubits), shape, n_qubits)
     if kind == "swapped":
         device, method = qml.device("hybridbench.qubit", wires=n_qubits, c_dtype=np.complex64), "best"
     else:
         device, method = qml.device("default.qubit", wires=n_qubits), "backprop"
-    given = (template_qnode(n_qubits, device, method), {"weights": (n_layers, n_qubits, 3)}, n_qubits)
+    given = (template_qnode(n_qubits, device, method), shape, n_qubits)
     if kind == "graph":
         return TracedKerasLayer(*given)
     if kind in ("compiled", "tensorflow"):
@@ -52,11 +90,13 @@ def _layer(kind: str, n_qubits: int, n_layers: int) -> tf.keras.layers.Layer:
     return qml.qnn.KerasLayer(*given)
 
 
-def _model(layer: str, n_qubits: int, n_layers: int, given: dict[str, np.ndarray]) -> tf.keras.Sequential:
+def _model(
+    layer: str, n_qubits: int, n_layers: int, given: dict[str, np.ndarray], circuit: str = "plain"
+) -> tf.keras.Sequential:
     """W with the circuit as one of `LAYERS`, at the given weights."""
     tf.keras.backend.set_floatx("float32")
     front = tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front")
-    quantum = _layer(check_name("layer", layer, LAYERS), n_qubits, n_layers)
+    quantum = _layer(check_name("layer", layer, LAYERS), n_qubits, n_layers, check_name("circuit", circuit, CIRCUITS))
     head = tf.keras.layers.Dense(N_CLASSES, name="head")
     front.build((None, given["x"].shape[1]))
     head.build((None, n_qubits))
@@ -76,6 +116,7 @@ def fit_step(
     mode: str = "graph",
     steps: int = 1,
     epochs: int = 1,
+    circuit: str = "plain",
 ) -> Callable[[], dict[str, Any]]:
     """Steps by `model.fit`, `epochs` epochs of `steps` steps; what it clocks is the mean step of the loop.
 
@@ -87,10 +128,11 @@ def fit_step(
             (`steps_per_execution`).
         steps: steps of an epoch.
         epochs: epochs of a call.
+        circuit: one of `CIRCUITS`; all but the first need the layer "shipped" or "compiled".
     """
     check_name("mode", mode, ("eager", "graph", "xla"))
     given = dict(np.load(problem))
-    model = _model(layer, n_qubits, n_layers, given)
+    model = _model(layer, n_qubits, n_layers, given, circuit)
     # The same batch again and again, as in the other arms: no arm's time holds the reading of data.
     data = tf.data.Dataset.from_tensors((given["x"], given["y"])).repeat()
     settings = {"run_eagerly": True} if mode == "eager" else {"steps_per_execution": steps, "jit_compile": mode == "xla"}

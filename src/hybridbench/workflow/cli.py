@@ -131,7 +131,10 @@ def verdict_command() -> None:
 
 
 Cells = Annotated[
-    str, typer.Option("--cells", help="Which cells, separated by spaces: sizes as '8,2,32', 'memory', 'first_call'.")
+    str,
+    typer.Option(
+        "--cells", help="Which cells, separated by spaces: sizes as '8,2,32', 'memory', 'first_call', 'fall_back'."
+    ),
 ]
 Processes = Annotated[int, typer.Option(help="Processes of every arm; fewer than 3 give no interval.")]
 Seconds = Annotated[float, typer.Option(help="How long an arm gives samples in one process.")]
