@@ -11,24 +11,25 @@ from scipy import stats
 
 from hybridbench.analysis import statistics as s
 
-#: Simulated data sets of a coverage: the share that 95 % gives is then known to ± 0.036 (3.3 standard errors).
+#: Simulated data sets of a coverage: its share is then known to ± 0.036 (3.3 standard errors at 95 %) ...
 SETS = 400
+#: ... or, where each takes a bootstrap, to ± 0.051.
+FEW = 200
 
 
-def assert_covers(interval, truth, draws, confidence=0.95, loss=0.01):
-    """The share of intervals that hold the truth fits `confidence`, where small samples may cost up to `loss`.
-
-    A function whose coverage lies in [confidence - loss, confidence + 0.01] passes with probability 0.999 or more.
+def assert_covers(interval, truth, draws, confidence=0.95, loss=0.01, excess=0.01):
+    """The share of intervals that hold the truth fits `confidence`: with a probability of 0.999 or more where the coverage
+    lies in [confidence - loss, confidence + excess], and hardly ever where it is 80 %.
     """
     held = [interval(draw).holds(truth) for draw in draws]
-    low, high = stats.binom.ppf([0.0005, 0.9995], len(held), [confidence - loss, confidence + 0.01])
+    low, high = stats.binom.ppf([0.0005, 0.9995], len(held), [confidence - loss, min(confidence + excess, 1.0)])
     assert low <= sum(held) <= high, f"{np.mean(held):.3f} of {len(held)} intervals hold the truth"
 
 
-def assert_rare(alarms, level=0.05):
-    """Alarms come about as often as `level` says: neither a test that never rejects nor one that does twice as often."""
+def assert_rare(alarms, level=0.05, safe=False):
+    """Alarms come as often as `level` says, or at most as often where the test is on the `safe` side; not twice as often."""
     low, high = stats.binom.ppf([0.0005, 0.9995], len(alarms), level)
-    assert low <= sum(alarms) <= high, f"{np.mean(alarms):.3f} of {len(alarms)} are alarms"
+    assert (0 if safe else low) <= sum(alarms) <= high, f"{np.mean(alarms):.3f} of {len(alarms)} are alarms"
 
 
 def test_the_check_of_coverage_sees_an_interval_that_is_too_narrow_or_none():
@@ -58,26 +59,36 @@ def test_paired_difference_covers_and_uses_the_pairing():
     seed, noise = rng.normal(0.0, 1.0, (SETS, 20)), rng.normal(0.0, 0.1, (SETS, 2, 20))
     pairs = [(0.5 + of_seed + a, of_seed + b) for of_seed, (a, b) in zip(seed, noise, strict=True)]
     assert_covers(lambda pair: s.paired_difference(*pair), 0.5, pairs)
-    found = s.paired_difference(*pairs[0])
-    assert found.high - found.low < 0.5 * (s.mean_interval(pairs[0][0]).high - s.mean_interval(pairs[0][0]).low)
+    assert width(s.paired_difference(*pairs[0])) < 0.5 * width(s.mean_interval(pairs[0][0]))
 
 
 def test_median_interval_covers_a_skewed_distribution():
-    draws = np.random.default_rng(2).lognormal(0.0, 0.5, (SETS, 30))
+    draws = np.random.default_rng(2).lognormal(0.0, 0.5, (FEW, 20))
     assert_covers(s.median_interval, 1.0, draws, loss=0.02)
 
 
-def test_ratio_interval_covers_and_uses_the_pairing():
+@pytest.mark.parametrize(("drift", "n", "excess"), [(0.0, FEW, 0.01), (0.3, 60, 0.05)])
+def test_ratio_interval_covers(drift, n, excess):
+    """On the safe side where the pairs share most of their spread."""
     rng = np.random.default_rng(3)
-    drift = rng.lognormal(0.0, 0.3, (SETS, 30))  # what both arms of one sample share
-    noise = rng.lognormal(0.0, 0.03, (SETS, 2, 30))
-    pairs = [(2 * both * a, both * b) for both, (a, b) in zip(drift, noise, strict=True)]
-    assert_covers(lambda pair: s.median_ratio(*pair), 2.0, pairs, loss=0.02)
+    shared, noise = rng.lognormal(0.0, drift, (n, 20)), rng.lognormal(0.0, 0.05, (n, 2, 20))
+    pairs = [(2 * both * a, both * b) for both, (a, b) in zip(shared, noise, strict=True)]
+    assert_covers(lambda pair: s.median_ratio(*pair), 2.0, pairs, loss=0.02, excess=excess)
+
+
+def test_ratio_interval_uses_the_pairing():
+    rng = np.random.default_rng(3)
     widths, unpaired = [], []
-    for a, b in pairs[:20]:
-        widths.append(np.diff(bounds(s.median_ratio(a, b))))
-        unpaired.append(np.diff(bounds(s.median_ratio(a, rng.permutation(b)))))
+    for _ in range(20):
+        drift = rng.lognormal(0.0, 0.3, 30)  # what both arms of one sample share
+        a, b = 2 * drift * rng.lognormal(0, 0.03, 30), drift * rng.lognormal(0, 0.03, 30)
+        widths.append(width(s.median_ratio(a, b)))
+        unpaired.append(width(s.median_ratio(a, rng.permutation(b))))
     assert np.median(widths) < 0.5 * np.median(unpaired)
+
+
+def width(interval):
+    return interval.high - interval.low
 
 
 def bounds(interval):
@@ -85,14 +96,14 @@ def bounds(interval):
 
 
 def test_seed_interval_covers():
-    draws = np.random.default_rng(13).normal(0.0, 1.0, (SETS, 20))
+    draws = np.random.default_rng(13).normal(0.0, 1.0, (FEW, 20))
     assert_covers(lambda x: s.seed_interval(20, lambda rows: x[rows].mean(), 0.95, "1"), 0.0, draws, loss=0.025)
 
 
 def test_width_interval_covers():
     rates = np.logspace(-4, 1, 11)
     curve = 1 - 0.05 * (np.log10(rates) + 2) ** 2
-    draws = curve + np.random.default_rng(14).normal(0.0, 0.02, (100, 20, 11))
+    draws = curve + np.random.default_rng(14).normal(0.0, 0.02, (FEW, 20, 11))
     assert_covers(lambda y: s.width_interval(rates, y), s.width_near_best(rates, curve), draws, loss=0.025)
 
 
@@ -107,7 +118,7 @@ TASKS = (
 def test_interquartile_mean_covers():
     rng = np.random.default_rng(16)
     truth = stats.trim_mean(np.concatenate([task(rng, 500_000) for task in TASKS]), 0.25)
-    draws = [[task(rng, 10) for task in TASKS] for _ in range(SETS)]
+    draws = [[task(rng, 15) for task in TASKS] for _ in range(FEW)]
     assert_covers(s.interquartile_mean, truth, draws, loss=0.02)
 
 
@@ -116,26 +127,20 @@ def test_interquartile_mean_resamples_within_tasks():
     by_task = [level + rng.normal(0, 0.01, 10) for level in (0.2, 0.5, 0.6, 0.9)]
     stratified, pooled = s.interquartile_mean(by_task), s.interquartile_mean([np.concatenate(by_task)])
     assert stratified.value == pooled.value
-    assert stratified.high - stratified.low < 0.3 * (pooled.high - pooled.low)
+    assert width(stratified) < 0.3 * width(pooled)
 
 
-@pytest.mark.parametrize("alike", [0.0, 0.8])
-def test_probability_of_improvement_covers(alike):
-    """Also, on the safe side, where equal seeds make the runs of both arms alike."""
+@pytest.mark.parametrize(("alike", "n", "excess"), [(0.0, FEW, 0.01), (0.8, 60, 0.05)])
+def test_probability_of_improvement_covers(alike, n, excess):
+    """On the safe side where equal seeds make the runs of both arms alike."""
     rng = np.random.default_rng(18)
-    shifts = np.array([0.0, 0.5, 1.0, 1.5])
+    shifts = np.array([[0.3], [1.0]])
     truth = stats.norm.cdf(shifts / math.sqrt(2)).mean()
-
-    def draw():
-        seed, a, b = rng.normal(0.0, 1.0, (3, 4, 10))
+    draws = []
+    for seed, a, b in rng.normal(0.0, 1.0, (n, 3, 2, 10)):
         a, b = (math.sqrt(alike) * seed + math.sqrt(1 - alike) * own for own in (a, b))
-        return a + shifts[:, None], b
-
-    draws = [draw() for _ in range(SETS)]
-    if alike:
-        assert np.mean([s.probability_of_improvement(*draw).holds(truth) for draw in draws]) > 0.95
-    else:
-        assert_covers(lambda draw: s.probability_of_improvement(*draw), truth, draws, loss=0.02)
+        draws.append((a + shifts, b))
+    assert_covers(lambda draw: s.probability_of_improvement(*draw), truth, draws, loss=0.02, excess=excess)
 
 
 def test_planted_effect_is_found_and_null_is_not():
@@ -166,8 +171,9 @@ def test_equivalence_needs_precision_not_only_a_small_difference():
 @pytest.mark.parametrize("ratio", [0.95, 1.05])
 def test_equivalence_is_rarely_found_at_the_margin(ratio):
     rng = np.random.default_rng(7)
-    base = rng.lognormal(0, 0.1, (SETS, 30))
-    assert_rare([s.equivalent(ratio * b * rng.lognormal(0, 0.05, 30), b) for b in base])
+    base = rng.lognormal(0, 0.1, (FEW, 20))
+    assert_rare([s.equivalent(ratio * b * rng.lognormal(0, 0.05, 20), b) for b in base], safe=True)
+    assert np.mean([s.equivalent(b * rng.lognormal(0, 0.05, 20), b) for b in base[:20]]) > 0.2
 
 
 @pytest.mark.parametrize("margin", [-0.1, 0.1])
@@ -386,10 +392,10 @@ def test_paired_tests_find_the_planted_effect_only():
 def test_paired_tests_give_a_false_alarm_in_one_family_of_twenty(monkeypatch):
     monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels calls it each time: 0.1 s
     rng = np.random.default_rng(22)
-    families = [{str(i): rng.normal(0, 1, (2, 20)) for i in range(10)} for _ in range(SETS)]
+    families = [{str(i): rng.normal(0, 1, (2, 20)) for i in range(7)} for _ in range(SETS)]
     tables = [s.paired_tests(family) for family in families]
     assert_rare([table["p_holm"].min() < 0.05 for table in tables])
-    assert np.mean([table["p"].min() < 0.05 for table in tables]) > 0.3  # what uncorrected tests would do
+    assert np.mean([table["p"].min() < 0.05 for table in tables]) > 0.2  # what uncorrected tests would do
 
 
 def test_friedman_by_hand():
@@ -454,13 +460,10 @@ def test_performance_profile_by_hand():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.lists(st.one_of(st.floats(0, 100), st.just(math.inf)), min_size=3, max_size=3), min_size=1, max_size=6))
+@given(st.lists(st.lists(st.sampled_from([1.0, 2.0, 3.5, 90.0, math.inf]), min_size=3, max_size=3), min_size=1, max_size=6))
 def test_performance_profile_rises_to_the_share_of_solved_problems(rows):
     times = pd.DataFrame(rows, columns=list("abc"))
-    found = s.performance_profile(times, [1, 2, 5, 1e300])
+    found = s.performance_profile(times, [1, 2, 5, 90])
     assert (found.diff().dropna() >= 0).all(axis=None)
-    solved = np.isfinite(times)
-    positive = times.min(axis=1) > 0
-    if positive.all():
-        assert found.loc[1e300].tolist() == solved.mean().tolist()
-    assert found.loc[1].sum() * len(times) >= solved.any(axis=1).sum() - 1e-9  # someone is the fastest
+    assert found.loc[90].tolist() == np.isfinite(times).mean().tolist()
+    assert found.loc[1].sum() >= np.isfinite(times).any(axis=1).mean() - 1e-9  # someone is the fastest

@@ -127,6 +127,15 @@ def test_cells_name_their_arms():
     assert [arm.name for arm in steps.methods_cell(2, 1, 4, ["lightning.qubit/adjoint"]).arms] == ["lightning.qubit/adjoint"]
 
 
+def test_the_frontier_is_timed_with_both_workloads_at_the_width_asked_for():
+    cells = steps.frontier_cells(3, 1, warmup=1)
+    assert [(cell.cell, cell.n_qubits, cell.batch_size) for cell in cells] == [("methods", 3, 1), ("original", 3, 2)]
+    for cell in cells:
+        (arm,) = cell.arms
+        assert (arm.arguments["n_qubits"], arm.arguments["batch_size"]) == (3, cell.batch_size)
+        assert {row["part"] for row in time_here(cell)} == {"step"}
+
+
 def test_a_device_that_is_not_there_is_an_error():
     with pytest.raises(BackendError, match="sees no device GPU:0"):
         steps.keras_step(2, 1, 4, device="GPU:0")

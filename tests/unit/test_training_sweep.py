@@ -16,6 +16,7 @@ import sweep_toys
 from sweep_toys import Toy
 
 from hybridbench.errors import BackendError, ConfigurationError, DataError
+from hybridbench.measurement import machine
 from hybridbench.measurement.records import RecordStore
 from hybridbench.measurement.timing import THREAD_VARIABLES
 from hybridbench.training import sweep
@@ -224,6 +225,8 @@ def scheduler(tmp_path_factory):
 
 
 def worker(address, folder, *more):
+    for known in (sweep.software, machine.commit):
+        known.cache_clear()  # a commit may have come since
     options = ("--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--local-directory", str(folder))
     return dask("worker", address, *options, *more)
 

@@ -516,6 +516,28 @@ def original_cell(**settings: Any) -> TimingCell:
     return TimingCell("original", 8, 1, 100, arms, **settings)
 
 
+def frontier_cells(n_qubits: int, n_layers: int, **settings: Any) -> list[TimingCell]:
+    """Steps of lightning.qubit on as many wires as it can take: of the cell "methods" and of the study's own workload.
+
+    The two differ by more than an order of magnitude: the adjoint method walks the circuit back once for every expectation
+    value, of which the layer has one a wire and the study's circuit one. Batches are 1 and 2, for these steps take seconds.
+
+    Args:
+        n_qubits: wires.
+        n_layers: strongly entangling layers of the layer's circuit.
+        settings: threads, samples, warmup.
+    """
+    arm = Arm(
+        "lightning.qubit/loop",
+        f"{HERE}:original_step",
+        {"backend": "lightning.qubit", "mode": "loop", "n_qubits": n_qubits, "batch_size": 2},
+    )
+    return [
+        methods_cell(n_qubits, n_layers, 1, ["lightning.qubit/adjoint"], **settings),
+        TimingCell("original", n_qubits, 1, 2, (arm,), **settings),
+    ]
+
+
 def _arm(name: str, factory: Callable, n_qubits: int, n_layers: int, batch_size: int, **arguments: Any) -> Arm:
     size = {"n_qubits": n_qubits, "n_layers": n_layers, "batch_size": batch_size}
     # Work of a GPU simulator needs the driver's proof in whatever cell it stands.

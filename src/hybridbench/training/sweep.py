@@ -39,6 +39,8 @@ Plan = Generator[Sequence[Config], pd.DataFrame, None]
 
 #: Configurations of one plan that go to a worker together: what it traced for the first serves the others.
 TASK_SIZE = 10
+#: Freed memory that a worker keeps for the next step, bytes.
+KEPT_BYTES = 256 << 20
 #: How long a scheduler may take to answer, and how long it may be without any worker (a job queue starts them), seconds.
 CONNECT_SECONDS, WORKERS_SECONDS = 10.0, 600.0
 #: How often a run looks which workers there are, seconds.
@@ -223,7 +225,7 @@ def _pool(run: Callable[[Config], Rows], cluster: str, workers: int) -> Iterator
         place: Any = cluster
         if cluster == "local":
             stack.enter_context(_one_thread_each())
-            # Port 0: any free one, whatever else runs here. A terminal sends Ctrl-C to all processes; this one ends the others.
+            # A terminal sends Ctrl-C to all processes, and this one ends the others.
             deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
             place = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", preload=[deaf])
             stack.enter_context(place)
@@ -245,6 +247,9 @@ def _one_thread_each() -> Iterator[None]:
     """
     before = dict(os.environ)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    # Dask tells the C library to give freed memory back at once, and the next step would have to get it anew: a state vector
+    # of every step is pages of zeros then, and a third of the time is the kernel's.
+    os.environ.update(dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(KEPT_BYTES)))
     try:
         yield
     finally:
@@ -277,6 +282,7 @@ class _Workers:
         self._client, self._run = client, run
         self._name = "the local cluster" if cluster == "local" else cluster
         self._function = _by_value()
+        self._wanted = {} if cluster == "local" else software()
         self._ready: list[_Task] = []
         self._given: dict[str, _Task] = {}  #: by the key of the future
         self._busy: dict[str, list[_Task]] = {}  #: worker → what it has, the first is running
@@ -359,7 +365,7 @@ class _Workers:
         # As bytes: the scheduler, which looks into tasks, would otherwise import TensorFlow.
         what = pickle.dumps((self._run, list(task.configs)))
         task.address = address
-        task.future = self._client.submit(self._function, what, software(), workers=[address], pure=False)
+        task.future = self._client.submit(self._function, what, self._wanted, workers=[address], pure=False)
         self._given[task.future.key] = task
         task.future.add_done_callback(self._finished.put)
 

@@ -56,7 +56,7 @@ def advise(task: str, budget: int, source: str = "shipped") -> Advice:
     first, longest = int(tuned.loc[tuned["step"] > 0, "step"].min()), int(tuned["steps"].max())
     if budget < first:
         raise ConfigurationError(f"budget is {budget} steps, and the records begin at {first}: give {first} or more.")
-    found = optimizers.recommendation(table, task, min(budget, longest))
+    found = optimizers.recommendation(table, task, budget)
     measured = optimizers.of(table, "rates")
     return Advice(
         f"Optimizers for {task} within {budget} steps, best first",
