@@ -433,3 +433,20 @@ def test_threads_are_those_of_the_environment(monkeypatch):
     for other in ("", "0", "many"):
         monkeypatch.setenv("OMP_NUM_THREADS", other)
         assert cpu.n_threads() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("precision", ["complex64", "complex128"])
+def test_angles_too_large_to_mean_anything_give_no_number_instead_of_any(precision):
+    def circuit(x):
+        qml.RX(x, 0)
+        qml.RY(0.3, 1)
+        qml.CNOT([0, 1])
+        qml.RY(x, 1)
+        return qml.expval(qml.Z(1))
+
+    mine = qml.QNode(circuit, qml.device("hybridbench.qubit", wires=2, c_dtype=precision))
+    expected = qml.QNode(circuit, qml.device("default.qubit", wires=2))
+    for x in (1e6, 1e9, 2.0**40):  # exact in single precision too
+        np.testing.assert_allclose(mine(np.array(x)), expected(np.array(x)), atol=1e-5)
+    for x in (1e20, 1e100, np.inf, np.nan):
+        assert np.isnan(mine(np.array(x)))

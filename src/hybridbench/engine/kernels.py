@@ -23,6 +23,7 @@ from hybridbench.engine.simd import (
     LANES,
     address_of,
     as_real,
+    below_one,
     count_up,
     exchange,
     itemsize,
@@ -187,7 +188,8 @@ def _cos_sin(x):
     """Cosine and sine of a float64 vector to about 1e-16 for |x| < 1e6 (polynomials of Moshier's Cephes library)."""
     shift = splat(6755399441055744.0)  # 1.5 * 2**52: adding and subtracting it rounds to a whole number
     k = (x * splat(0.6366197723675814) + shift) - shift
-    r = (x - k * splat(1.57079632673412561417e00)) - k * splat(6.07710050650619224932e-11)
+    # Not a number from about 1e17, where x no longer says which angle it is: the polynomials would give any number there.
+    r = below_one((x - k * splat(1.57079632673412561417e00)) - k * splat(6.07710050650619224932e-11))
     z = r * r
     s = splat(1.58962301576546568060e-10) * z - splat(2.50507477628578072866e-8)
     s = s * z + splat(2.75573136213857245213e-6)

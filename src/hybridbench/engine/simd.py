@@ -121,6 +121,17 @@ def total(to: Writer, value: Value) -> Value:
 
 
 @Intrinsic
+def below_one(to: Writer, value: Value) -> Value:
+    """The lanes of a float64 vector whose size is below 1; not a number in the others."""
+    kind = value.kind
+    name = f"llvm.fabs.v{LANES}f64"
+    to.module.declare(name, kind, kind)
+    size = to.emit(kind, f"call {kind} @{name}({kind} {value.text})")
+    test = to.emit(_vector(BIT), f"fcmp olt {kind} {size.text}, {_all(DOUBLE, 1.0)}")
+    return to.emit(kind, f"select {test.kind} {test.text}, {kind} {value.text}, {kind} {_all(DOUBLE, '0x7FF8000000000000')}")
+
+
+@Intrinsic
 def where_odd(to: Writer, whole: Value, odd: Value, even: Value) -> Value:
     """odd where the whole-numbered float64 `whole` is odd, else even."""
     integers = to.emit(_WORDS, f"fptosi {whole.kind} {whole.text} to {_WORDS}")
