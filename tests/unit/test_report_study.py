@@ -137,6 +137,11 @@ def test_the_budget_s_missing_share_falls_from_what_one_point_misses():
     assert (missing.diff().dropna() <= 1e-12).all(axis=None)
     assert missing.min(axis=None) >= 0
     assert missing.iloc[-1].idxmin() == "adam"
+    alone = TABLE[TABLE["problem"] == "digits_3v5"]
+    curves = optimizers.budget_curves(alone).loc["digits_3v5"]
+    starts = alone[(alone["phase"] == "tuning") & (alone["model"] == "hybrid") & (alone["step"] == 0)]["val_loss"]
+    expected = (curves.loc[1, "sgd"] - curves["adam"].min()) / (starts.median() - curves["adam"].min())
+    assert study.missing_share(alone).loc[1, "sgd"] == pytest.approx(expected)
     panel = next(panel for panel in study.budget(TABLE).axes if panel.get_title(loc="left") == "Adam and kin")
     np.testing.assert_allclose(line(panel, "adam").get_ydata(orig=False), 100 * missing["adam"])
 

@@ -32,9 +32,11 @@ from hybridbench.analysis.tables import STUDY_OPTIMIZERS, STUDY_RATES, STUDY_STE
 
 CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "open"
 TABLE_2_RATE = 1e-4
+WITHOUT_GRADIENT = "spsa"  #: saves the gradient, not the update: another method, not another optimizer
 FEWEST_SEEDS = 5  #: fewer do not show that two optimizers generalise alike, or that they do not
 FEWEST_STARTS = 10  #: seeds; with fewer no median has an interval at the level of that many comparisons
 ENERGY_TARGET = 0.95  #: share of the optimum that counts as reached
+START_TARGET = 0.975  #: the same on the Ising chain, where product states reach 0.956
 SCORE_MARGIN = 2.0  #: points of a score within which two optimizers are as good as each other
 LARGEST_STUDY_RATE = 0.5  #: the study's grid ends there
 SAME = 1e-6  #: two trajectories or gradients closer than this are the same computation
@@ -241,10 +243,10 @@ def c27(records: Records) -> Finding:
 
 # --------------------------------------------------------------------------------------------------- rules on step times
 def c02(records: Records) -> Finding:
-    """C02. Saving of every optimizer's whole step against Adam's, simultaneous over optimizers."""
+    """C02. Saving of every gradient-based optimizer's whole step against Adam's, simultaneous over optimizers."""
 
     def rule(run: pd.DataFrame) -> Finding:
-        arms = sorted(arm for arm in run["arm"].unique() if "," not in arm and arm != "adam")
+        arms = sorted(arm for arm in run["arm"].unique() if "," not in arm and arm not in ("adam", WITHOUT_GRADIENT))
         if not arms:
             raise NotMeasured("no optimizer beside Adam in timing cell 'optimizers'")
         savings = [
@@ -688,7 +690,7 @@ def c06(records: Records) -> Finding:
     """C06. Steps saved by other starts than N(0, 1) at every depth, paired by seed."""
     rows = _of_study(records, "starts")
     # A miss counts as one evaluation after the last: fewer than it would need, and more than any hit.
-    reached = rows["step"].where(rows["val_score"] >= ENERGY_TARGET, rows["steps"] + rows["every"])
+    reached = rows["step"].where(rows["val_score"] >= START_TARGET, rows["steps"] + rows["every"])
     steps = reached.groupby([rows[name] for name in ("n_layers", "seed", "start")]).min().unstack("start")
     depths = steps.index.unique("n_layers")
     if missing := [start for start in ("normal", "small", "identity") if start not in steps]:

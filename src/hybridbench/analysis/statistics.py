@@ -24,7 +24,8 @@ RESAMPLES = 9999
 SEED = 20261123
 #: With fewer values the widest interval between order statistics covers the median with less than 95 %: 1 - 2 / 2**n.
 MIN_FOR_MEDIAN = 6
-#: Runs of a task (or seeds) that a bootstrap needs: it takes the spread for sqrt((n - 1) / n) of what it is.
+#: Seeds, or runs of a task, without which there is no bootstrap over them. With few it is too narrow, as it takes the spread
+#: for sqrt((n - 1) / n) of what it is: the docstrings give the measured coverage.
 MIN_FOR_BOOTSTRAP = 5
 
 Values = Sequence[float] | np.ndarray
@@ -130,6 +131,10 @@ def median_interval(values: Values, confidence: float = CONFIDENCE, unit: str = 
 def mean_interval(values: Values, confidence: float = CONFIDENCE, unit: str = "1") -> Interval:
     """Mean with Student's interval (`scipy.stats.ttest_1samp`).
 
+    Exact for normal values. Skewed ones are covered less often than 95 %: with 20 values 93 % (log-normal, sigma 0.5), 92 %
+    (exponential), 88 % (one run in ten fails: 0 instead of 1) and 87 % (log-normal, sigma 1); the misses lie on the side of
+    the long tail. Infinite values have no interval.
+
     Raises:
         ValueError: no values, or NaN among them.
     """
@@ -221,6 +226,10 @@ def width_near_best(rates: Values, scores: Values, tolerance: float = 0.05) -> f
 def width_interval(rates: Values, by_seed: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
     """`width_near_best` of the mean score over seeds, seeds resampled.
 
+    The best rate of a noisy curve is the one that noise favours, which makes the width too small. The 95 % interval holds
+    the true width in 86, 90 and 92 % of cases with 5, 10 and 20 seeds where a seed's score spreads by 0.4 of the tolerance,
+    but only in 40, 67 and 81 % where it spreads by twice the tolerance: its upper bound is then no bound.
+
     Args:
         rates: learning rates, shape (n_rates,).
         by_seed: scores, shape (n_seeds, n_rates).
@@ -232,7 +241,10 @@ def width_interval(rates: Values, by_seed: np.ndarray, confidence: float = CONFI
 
 
 def seed_interval(n_seeds: int, statistic: Callable[[np.ndarray], float], confidence: float, unit: str) -> Interval:
-    """Any statistic of a set of seeds (given as row numbers), with a bootstrap over seeds; five seeds or no interval."""
+    """Any statistic of a set of seeds (given as row numbers), with a bootstrap over seeds; five seeds or no interval.
+
+    Of a mean of normal values the 95 % interval holds the truth in 81, 91 and 93 % of cases with 5, 10 and 20 seeds.
+    """
     rows = np.arange(n_seeds)
     low, high = -math.inf, math.inf
     if n_seeds >= MIN_FOR_BOOTSTRAP:
@@ -245,8 +257,8 @@ def interquartile_mean(by_task: Sequence[Values], confidence: float = CONFIDENCE
     """Mean of the middle half of all runs of all tasks, with a stratified bootstrap (Agarwal et al. 2021, rliable).
 
     Each task's runs are resampled among themselves, so the interval speaks about other seeds of these tasks, not about other
-    tasks. A task counts by its number of runs. A run without a score may enter as -inf, as the worst; the mean is finite as
-    long as fewer than a quarter of the runs do.
+    tasks; the 95 % interval holds the truth in 89, 92 and 94 % of cases with 5, 10 and 20 runs per task. A task counts by
+    its number of runs. A run without a score may enter as -inf, the worst; the mean is finite where at most a quarter do.
 
     Args:
         by_task: for each task the scores of its runs, on a scale that the tasks share.
@@ -377,7 +389,8 @@ def friedman(scores: pd.DataFrame) -> tuple[float, pd.Series]:
 
     Returns:
         The p value (1 where every row is one tie) and by arm the mean rank; 1 is the best, ties share the mean of their
-        ranks. The p value is that of chi-squared and errs to the safe side with few blocks.
+        ranks. The p value is that of chi-squared: false alarms at 5 % are 4 to 5 % with nine blocks of five to fifteen arms,
+        but 7 % with four blocks of three.
 
     Raises:
         ValueError: no rows, fewer than three columns, or NaN.

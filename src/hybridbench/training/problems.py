@@ -85,8 +85,8 @@ def build(config: TrialConfig) -> Problem:
 def natural_gradient(gradient: tf.Tensor, metric: tf.Tensor, damping: tf.Tensor) -> tf.Tensor:
     """(metric + damping)^-1 gradient, in the gradient's shape (Stokes, Izaac, Killoran, Carleo, Quantum 4, 269 (2020))."""
     identity = tf.eye(metric.shape[0], dtype=metric.dtype)
-    # A metric's entries are at most a quarter. A run that diverged has angles of which the engine makes no state any more, and
-    # so no number or an enormous one, with which TensorFlow refuses to solve: the gradient is then divided by the damping.
+    # A metric's entries are at most a quarter. Where a run diverged, angles may be too large to mean anything, and entries
+    # are no numbers, with which TensorFlow refuses to solve: the damping alone is left.
     sound = tf.reduce_all(tf.abs(metric) < 1)
     damped = tf.where(sound, metric, tf.zeros_like(metric)) + damping * identity
     return tf.reshape(tf.linalg.solve(damped, tf.reshape(gradient, (-1, 1))), gradient.shape)

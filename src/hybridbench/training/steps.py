@@ -493,7 +493,7 @@ def update_cell(sizes: list[int], **settings: Any) -> TimingCell:
             f"{min(sizes)} parameters do not fill {N_VARIABLES} variables; give at least {N_VARIABLES}."
         )
     # Each size keeps its gradients and, for either arm, variables and two moments; the largest update needs temporaries.
-    needed = 8 * (7 * sum(sizes) + 8 * max(sizes))
+    needed = 8 * (7 * sum(sizes) + 12 * max(sizes))
     if needed > (available := available_memory_bytes()):
         raise MemoryEstimateError(
             f"Updates of {', '.join(map(str, sizes))} parameters need about {needed / 2**30:.3g} GiB, and "

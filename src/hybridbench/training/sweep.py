@@ -219,6 +219,7 @@ def _pool(run: Callable[[Config], Rows], cluster: str, workers: int) -> Iterator
     if cluster == "here":
         yield _Here(run)
         return
+    import dask
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
@@ -227,7 +228,9 @@ def _pool(run: Callable[[Config], Rows], cluster: str, workers: int) -> Iterator
             stack.enter_context(_one_thread_each())
             # A terminal sends Ctrl-C to all processes, and this one ends the others.
             deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-            place = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", preload=[deaf])
+            # Who is silent for long is not dead here, where a death is seen at once: a laptop may have slept.
+            with dask.config.set({"distributed.scheduler.worker-ttl": None}):
+                place = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", preload=[deaf])
             stack.enter_context(place)
         try:
             client = Client(place, timeout=CONNECT_SECONDS, set_as_default=False)
