@@ -21,7 +21,8 @@ def table(configs, loss):
     for config in configs:
         for seed in config.seeds:
             for step in (0, config.steps):
-                value = loss(config, seed) if step else -100.0  # the start of a run must not be chosen by
+                # Where a run began must not be chosen by.
+                value = loss(config, seed) if step else -100.0 * config.learning_rate
                 rows.append(
                     {"record": config_hash(config), **config_columns(config), "seed": seed, "step": step, "val_loss": value}
                 )

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import product
@@ -393,13 +393,14 @@ class _Workers:
         begin = time.monotonic()
         said = False
         while True:
-            try:
-                addresses = set(self._client.scheduler_info()["workers"])
-            except OSError as error:
+            info: dict[str, Any] = {}
+            with suppress(OSError):
+                info = self._client.scheduler_info()
+            if self._client.status != "running" or "workers" not in info:
                 if not self._given:
-                    raise self._gone() from error
-                return set(self._busy)  # a lost scheduler cancels what it was given, and that says so
-            if addresses:
+                    raise self._gone()
+                return set(self._busy)  # what a lost scheduler was given is cancelled, and the first of it says so
+            if addresses := set(info["workers"]):
                 return addresses
             if time.monotonic() - begin > WORKERS_SECONDS:
                 raise BackendError(
