@@ -3,6 +3,8 @@
 import ctypes
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import engine_reference as reference
@@ -450,3 +452,45 @@ def test_angles_too_large_to_mean_anything_give_no_number_instead_of_any(precisi
         np.testing.assert_allclose(mine(np.array(x)), expected(np.array(x)), atol=1e-5)
     for x in (1e20, 1e100, np.inf, np.nan):
         assert np.isnan(mine(np.array(x)))
+
+
+def test_threads_that_cannot_be_started_are_done_without():
+    """In a process of its own: threads get a stack by default that no machine has, so that none can be started."""
+    script = """
+import ctypes
+import numpy as np, pennylane as qml
+from hybridbench.engine import cpu
+from hybridbench.engine.compiler import compile_tape
+
+def program(n, batch):
+    angles = np.linspace(0, 3, batch * n).reshape(batch, n)
+    tape = qml.tape.QuantumScript(
+        [qml.RX(angles[:, i], i) for i in range(n)] + [qml.CNOT([i, (i + 1) % n]) for i in range(n)]
+        + [qml.RY(0.3 * i, i) for i in range(n)] * 3, [qml.expval(qml.Z(i)) for i in range(n)])
+    compiled = compile_tape(tape, range(n))
+    values = [[np.asarray(value) for value in operation.data] for operation in tape.operations]
+    shared = np.array([values[op][index] for op, index in compiled.shared], float)
+    sample = np.stack([values[op][index] for op, index in compiled.sample], axis=1).astype(float)
+    return compiled.program, shared, sample
+
+cases = [program(9, 128), program(16, 2)]
+expected = [cpu.expectations(*case, threads=1) for case in cases]
+libc = ctypes.CDLL(None)
+attributes = ctypes.create_string_buffer(256)
+assert libc.pthread_attr_init(attributes) == 0
+assert libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(1 << 46)) == 0
+assert libc.pthread_setattr_default_np(attributes) == 0
+import threading
+try:
+    threading.Thread(target=print).start()
+except RuntimeError:
+    print("no threads")
+for case, wanted in zip(cases, expected):
+    assert np.array_equal(cpu.expectations(*case, threads=4), wanted)
+    d = cpu.expectations_vjp(*case, np.ones_like(wanted), threads=4)
+    assert np.isfinite(d[0]).all()
+print("the same")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split("\n")[:2] == ["no threads", "the same"]

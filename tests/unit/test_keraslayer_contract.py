@@ -730,3 +730,46 @@ def test_errors_of_the_circuit_are_its_own(layer_class):
         warnings.simplefilter("ignore")
         with pytest.raises(ZeroDivisionError, match="mine"):
             layer(data(4, 1))
+
+
+def special(measure):
+    @qml.qnode(qml.device("default.qubit", wires=N), interface="tf")
+    def circuit(inputs, weights):
+        qml.AngleEmbedding(inputs, wires=range(N))
+        qml.StronglyEntanglingLayers(weights, wires=range(N))
+        return measure()
+
+    return circuit
+
+
+@pytest.mark.parametrize("measure", [lambda: qml.sample(), lambda: qml.expval(qml.S(0))])
+def test_a_measurement_without_exact_value_is_refused_as_pennylane_refuses_it(measure):
+    shipped, layer = pair(special(measure))
+    with pytest.raises(Exception) as expected:
+        shipped(data(4, N))
+    with pytest.warns(UserWarning, match="has no exact value"), pytest.raises(type(expected.value)) as found:
+        layer(data(4, N))
+    assert str(found.value).partition("\n")[0].strip(), "an error says something"
+
+
+@pytest.mark.filterwarnings("ignore:Layer")
+def test_one_measurement_returned_several_times_has_pennylane_s_shape():
+    shipped, layer = pair(special(lambda: [qml.expval(qml.Z(0))] * 3), output_dim=1)
+    x = data(4, N)
+    assert layer(x).shape == shipped(x).shape
+    np.testing.assert_allclose(layer(x), shipped(x), atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:Layer")
+def test_complex_inputs_keep_their_imaginary_part():
+    shipped, layer = pair(special(lambda: [qml.expval(qml.Z(wire)) for wire in range(N)]))
+    x = tf.cast(data(4, N), tf.complex128) + 0.1j
+    np.testing.assert_allclose(layer(x), shipped(x), atol=1e-7)
+
+
+def test_many_layers_in_one_process_make_no_warning_of_retracing(caplog):
+    for measure in (qml.probs, lambda: qml.var(qml.Z(0) @ qml.X(1))):
+        for _ in range(8):
+            _, layer = pair(special(measure), output_dim=2**N)
+            layer(data(4, N))
+    assert "retracing" not in caplog.text

@@ -42,8 +42,10 @@ class CompiledCircuit:
         self._real = tf.float64 if tf.float64 in (x.dtype, *(spec.dtype for spec in self._weights)) else tf.float32
         self._compiled, self._batched = trace.compiled[0], trace.batched(0)
         self._program = self._rewritten(self._compiled.program, self._binding, self._batched)
+        if x.dtype.is_complex and self._program.product is not None:
+            raise UnsupportedCircuit("its inputs are complex, and no state that it starts from")
         self._direct = trace.finish is None and bool(self._program.outputs) and None not in vars(self._binding).values()
-        self._functions: dict[ModuleType, Callable[..., tf.Tensor]] = {}
+        self._functions: dict[tuple, Callable[..., tf.Tensor]] = {}
 
     def __call__(self, x: tf.Tensor, weights: Sequence[tf.Tensor], engine: ModuleType) -> tf.Tensor:
         """Run the circuit.
@@ -62,12 +64,15 @@ class CompiledCircuit:
         """
         if not tf.executing_eagerly():
             return self._run(x, weights, engine)
-        if engine not in self._functions:
+        # Only a direct circuit is sure to be traceable for an unknown batch.
+        key = engine, None if self._direct else tuple(x.shape)
+        if key not in self._functions:
             run = tf.function(lambda x, weights: self._run(x, weights, engine), autograph=False)
-            # Only a direct circuit is sure to be traceable for an unknown batch. It is traced here, since TensorFlow warns
-            # of retracing where several layers are called for the first time, though each is traced just once.
-            self._functions[engine] = run.get_concrete_function(self._inputs, self._weights) if self._direct else run
-        return self._functions[engine](x, [tf.convert_to_tensor(weight) for weight in weights])
+            # Traced here, since TensorFlow warns of retracing where several layers are called for the first time, though
+            # each is traced just once.
+            inputs = self._inputs if self._direct else tf.TensorSpec(x.shape, x.dtype)
+            self._functions[key] = run.get_concrete_function(inputs, self._weights)
+        return self._functions[key](x, [tf.convert_to_tensor(weight) for weight in weights])
 
     def _run(self, x: tf.Tensor, weights: Sequence[tf.Tensor], engine: ModuleType) -> tf.Tensor:
         if self._direct:

@@ -58,6 +58,8 @@ class KerasLayer(qml.qnn.KerasLayer):
     on the values of inputs or weights) runs as PennyLane's layer runs it; a warning says why, once per layer. In graph mode
     it is traced where it differentiates by backprop, and otherwise called from the graph as Python code.
 
+    A weight that the circuit does not use has the gradient 0, and not none, as PennyLane's layer gives it.
+
     As under `tf.function`, what the quantum function reads besides its arguments is read while it is traced, not at every
     step. A device's tracker does not see compiled calls. A model saved as SavedModel holds the circuit as TensorFlow
     operations, so that it loads without this package.
@@ -144,7 +146,8 @@ class KerasLayer(qml.qnn.KerasLayer):
 
     def _tell_untraced(self, why: Exception, error: Exception) -> None:
         # Where compiling failed for the trace's own error, that was told.
-        if self._kept.told_untraced or not isinstance(why, UnsupportedCircuit):
+        same = not isinstance(why, UnsupportedCircuit) or _short(error).partition(":")[0] in str(why)
+        if self._kept.told_untraced or same:
             return
         self._kept.told_untraced = True
         warnings.warn(

@@ -19,6 +19,7 @@ from hybridbench.stack import import_tensorflow
 
 tf = import_tensorflow()
 import pennylane as qml  # noqa: E402  (TensorFlow first, with its start-up notices held back)
+from pennylane.devices.default_qubit import accepted_analytic_measurement  # noqa: E402
 from pennylane.devices.preprocess import decompose, validate_device_wires  # noqa: E402
 
 from hybridbench.engine.compiler import (  # noqa: E402
@@ -117,6 +118,8 @@ def trace_circuit(qnode: qml.QNode, arguments: Mapping[str, Any]) -> Trace:
     tapes = tuple(_standard(tape, qnode.device.wires) for tape in tapes)
     compiled = tuple(compile_tape(tape, range(tape.num_wires)) for tape in tapes)
     many = not isinstance(output, qml.measurements.MeasurementProcess)
+    if many and len({id(measurement) for measurement in output}) < len(output):
+        raise UnsupportedCircuit("it returns one measurement several times")
     return Trace(tapes, compiled, None if _returns_its_argument(finish, len(tapes)) else finish, many)
 
 
@@ -132,6 +135,9 @@ def _standard(tape: qml.tape.QuantumScript, wires: Any) -> qml.tape.QuantumScrip
     """The tape in gates of the compiler, measuring all wires of the device where it names none, on wires 0 … n-1."""
     if any(isinstance(op, qml.measurements.MidMeasureMP | qml.ops.Conditional) for op in tape.operations):
         raise UnsupportedCircuit("it measures in the middle: use qml.defer_measurements on it, or leave it to PennyLane")
+    for measurement in tape.measurements:
+        if not accepted_analytic_measurement(measurement):
+            raise UnsupportedCircuit(f"{measurement} has no exact value")
     (tape,), _ = validate_device_wires(tape, wires)
     (tape,), _ = decompose(tape, supports, skip_initial_state_prep=False, error=UnsupportedCircuit, name="the engine")
     return tape.map_to_standard_wires()

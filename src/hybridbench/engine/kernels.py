@@ -81,6 +81,10 @@ SEGMENT = 4096  # rows that are summed in single precision before the sum is add
 
 _pthread_create = External("pthread_create", INT, (WORD, WORD, WORD, WORD))
 _pthread_join = External("pthread_join", INT, (WORD, WORD))
+_mutex_init = External("pthread_mutex_init", INT, (WORD, WORD))
+_mutex_lock = External("pthread_mutex_lock", INT, (WORD,))
+_mutex_unlock = External("pthread_mutex_unlock", INT, (WORD,))
+_mutex_destroy = External("pthread_mutex_destroy", INT, (WORD,))
 _barrier_init = External("pthread_barrier_init", INT, (WORD, WORD, INT))
 _barrier_wait = External("pthread_barrier_wait", INT, (WORD,))
 _barrier_destroy = External("pthread_barrier_destroy", INT, (WORD,))
@@ -1479,8 +1483,9 @@ def _finish(ctx, one, places, n_blocks):
     SCRATCH,  # of this thread
     LANE_QUBITS,
     N_CHUNKS,
+    GATE,  # of threads that share a block: a mutex that is free once all of them run; else 0
     WHERE,  # END + 1 words
-) = range(7)
+) = range(8)
 PLACES = WHERE + END + 1
 FRAME = PLACES + SHARED_END + 1
 
@@ -1575,7 +1580,12 @@ def _backward(ctx, one, places, where, scratch, owner, block, q, chunks, first, 
 def _work(frame, one):
     """What one thread does: whole blocks of samples, or its chunks of every block."""
     f = pointer(frame, 1)
+    if f[GATE]:
+        _mutex_lock(f[GATE])
+        _mutex_unlock(f[GATE])
     ctx, thread, q, chunks = pointer(f[CTX], 1), f[THREAD], f[LANE_QUBITS], f[N_CHUNKS]
+    if thread >= ctx[THREADS]:
+        return 0
     where, places, scratch = pointer(frame + 8 * WHERE, 1), pointer(frame + 8 * PLACES, 1), f[SCRATCH]
     samples = LANES >> q
     n_blocks = (ctx[BATCH] + samples - 1) // samples
@@ -1641,8 +1651,10 @@ def run(ctx_address, one):
     ctx[TOGETHER] = 1 if n_blocks < threads and chunks > 1 else 0
     threads = max(1, min(threads, chunks if ctx[TOGETHER] else n_blocks))
     ctx[THREADS], ctx[NEXT_BLOCK] = threads, 0
+    shared_block = ctx[TOGETHER]
     # A first frame tells how much scratch there must be.
-    frames = _aligned_alloc(64, _aligned(8 * threads * FRAME))
+    gate_place = _aligned(8 * threads * FRAME)
+    frames = _aligned_alloc(64, gate_place + 64)
     if frames == 0:
         return 1
     where, places = pointer(frames + 8 * WHERE, 1), pointer(frames + 8 * PLACES, 1)
@@ -1660,21 +1672,32 @@ def run(ctx_address, one):
         f = pointer(frames + 8 * thread * FRAME, 1)
         f[CTX], f[THREAD], f[SCRATCH] = ctx_address, thread, ctx[WORK_THREAD] + thread * each
         f[LANE_QUBITS], f[N_CHUNKS] = q, chunks
+        f[GATE] = frames + gate_place if ctx[TOGETHER] and thread else 0
         for i in range(FRAME - WHERE):
             f[WHERE + i] = where[i]
     _prepare(ctx, one, places)
     _phase_tables(ctx, one, places, where)
     if ctx[TOGETHER]:
         _barrier_init(ctx[BARRIER], 0, threads)
+        _mutex_init(frames + gate_place, 0)
+        _mutex_lock(frames + gate_place)
     # A thread starts with one argument; `one` has a type but no value that matters.
-    for thread in range(1, threads):
-        frame = frames + 8 * thread * FRAME
-        _pthread_create(frame + 8 * HANDLE, 0, address_of(_work, frame, one), frame)
-    _work(frames, one)
-    for thread in range(1, threads):
-        _pthread_join(pointer(frames + 8 * thread * FRAME, 1)[HANDLE], 0)
+    started = 1
+    while started < threads:
+        frame = frames + 8 * started * FRAME
+        if _pthread_create(frame + 8 * HANDLE, 0, address_of(_work, frame, one), frame):
+            break
+        started += 1
     if ctx[TOGETHER]:
+        if started < threads:  # threads that share a block wait for one another: without one of them all have to go
+            ctx[THREADS], ctx[TOGETHER] = 1, 0
+        _mutex_unlock(frames + gate_place)
+    _work(frames, one)
+    for thread in range(1, started):
+        _pthread_join(pointer(frames + 8 * thread * FRAME, 1)[HANDLE], 0)
+    if shared_block:
         _barrier_destroy(ctx[BARRIER])
+        _mutex_destroy(frames + gate_place)
     if ctx[TASK] == 1:
         _finish(ctx, one, places, n_blocks)
     _give_back(ctx[POOL], address)
