@@ -501,7 +501,7 @@ def write_starts(saved, seeds=12, depths=(2, 4, 8)):
             fewer = fewer[depth] if isinstance(fewer, dict) else fewer
             when = [9999 if fewer is None else 150 + 15 * (seed % 3) - fewer for seed in range(seeds)]
             settings = {"n_layers": depth, "start": start, "phase": "starts", "problem": "tfim", "every": 5}
-            write_trial([0.97] * seeds, when=when, **settings)
+            write_trial([0.98] * seeds, when=when, **settings)
 
 
 @pytest.mark.parametrize(

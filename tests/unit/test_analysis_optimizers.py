@@ -78,7 +78,7 @@ def test_the_protocol_says_what_the_code_runs():
         f"the chosen setting with {span(study.SEEDS)} |",
         f"Adam's chosen setting with {span(study.CONTROL_SEEDS)}",
         f"{len(study.RATE_GRID)} rates from {study.RATE_GRID[0]:g} to {study.RATE_GRID[-1]:g} in half decades",
-        f"{span(study.RATE_SEEDS)}, hybrid model |",
+        f"in half decades, the framework's other settings, {span(study.SEEDS)}, hybrid model |",
         f"Adam at rate {study.START_RATE:g}, {', '.join(map(str, layers))} and {deepest} layers",
         f"{run.steps} steps, evaluated every {run.every} (",
         f"in `starts` every {study.START_EVERY})",

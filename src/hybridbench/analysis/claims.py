@@ -313,9 +313,9 @@ LEDGER: tuple[ClaimRule, ...] = (
         "C26",
         "scaling the quantum part is feasible with classical hardware",
         "README (RQ3)",
-        "Feasible means the study's 100 steps of batch 100 (smaller batches scaled up in proportion) in at most one "
-        "hour on 20 qubits with Lightning, CPU or GPU: confirmed if the measured median step is that fast, refuted if"
-        " it is slower.",
+        "Feasible means the study's 100 steps of batch 100 (smaller batches scaled up in proportion) of the layer's "
+        "circuit in at most one hour on 20 qubits with Lightning, CPU or GPU: confirmed if the measured median step is "
+        "that fast, refuted if it is slower.",
         "time of 100 steps on 20 qubits",
         rules.c26,
         instead="factor in step time for one more qubit",

@@ -43,6 +43,7 @@ REFERENCE = ("adamw", "nadam", "momentum", "nesterov")
 TARGET_SHARE = 0.75  #: of the steps, in which the target has to be reachable
 RATES = (1e-4, 10.0)  #: learning rates that are searched first
 BUDGET = 20  #: points of that search
+SCORE_DECIMALS = 9  #: mean losses that agree to so many are equal
 NEAR_BEST = 0.05
 FACTORS = np.linspace(1, 4, 61)
 #: What tells the runs of a phase apart.
@@ -101,12 +102,14 @@ def choices(table: pd.DataFrame, model: str = "hybrid") -> pd.DataFrame:
     """What the tuning chose: index (problem, optimizer).
 
     Returns:
-        Columns learning_rate, knobs and val_loss (mean over the tuning seeds) of the chosen point, n_points that were tried,
+        Columns learning_rate, knobs and val_loss (mean over the tuning seeds) of the chosen point (of points that agree to
+        `SCORE_DECIMALS` decimals, the one with the lowest rate), n_points that were tried,
         widened (the search went beyond `RATES`) and at_edge (the chosen rate is the lowest or highest tried).
     """
     points = _points(table, model)
-    by_arm = points.groupby(ARM)
-    # Points stand in the order of their records' names, which breaks ties here as it does in the tuning.
+    # Ties as `training.study.best_point` breaks them: equal but for rounding, the lowest rate first.
+    points = points.sort_values(["learning_rate", "knobs"])
+    by_arm = points.assign(val_loss=points["val_loss"].round(SCORE_DECIMALS)).groupby(ARM)
     best = points.loc[by_arm["val_loss"].idxmin()].set_index(ARM)[["learning_rate", "knobs", "val_loss"]]
     low, high = by_arm["learning_rate"].min(), by_arm["learning_rate"].max()
     best["n_points"] = by_arm.size()
@@ -261,14 +264,21 @@ def divergence(table: pd.DataFrame) -> pd.DataFrame:
 
 
 # -------------------------------------------------------------------------------------------------------- learning rates
-def _rate_scores(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """By (problem, optimizer) the scores of phase "rates": index seed, columns learning rate; -inf for a diverged run.
+def rate_ends(table: pd.DataFrame) -> pd.DataFrame:
+    """`ends` of the phase "rates", with the column `score`, which is compared; -inf where a loss is not finite.
 
-    Minus the validation loss; of an energy its score, since 5 % of a gap that may reach zero would be no tolerance.
+    Minus the validation loss; of an energy the share of the untrained gap that is closed, since 5 % of a gap that may reach
+    zero would be no tolerance.
     """
-    last = ends(of(table, "rates"))
-    score = (-last["val_loss"]).where(~last["problem"].isin(KINDS["energy"]), last["val_score"]).fillna(-math.inf)
-    wide = last.assign(score=score).pivot(index=[*ARM, "seed"], columns="learning_rate", values="score")
+    rows = of(table, "rates")
+    last, untrained = ends(rows), rows[rows["step"] == 0].groupby("problem")["val_loss"].mean()
+    closed = 1 - last["val_loss"] / last["problem"].map(untrained)
+    return last.assign(score=closed.where(last["problem"].isin(KINDS["energy"]), -last["val_loss"]).fillna(-math.inf))
+
+
+def _rate_scores(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """By (problem, optimizer) the scores of `rate_ends`: index seed, columns learning rate."""
+    wide = rate_ends(table).pivot(index=[*ARM, "seed"], columns="learning_rate", values="score")
     return {key: rows.droplevel(ARM).dropna(axis=1) for key, rows in wide.groupby(level=ARM)}
 
 

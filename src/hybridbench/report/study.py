@@ -156,13 +156,10 @@ def _problems(names: Iterable[str]) -> list[str]:
 def rates(study: pd.DataFrame) -> Figure:
     """How much of the possible drop in validation loss every optimizer reaches at every learning rate, a panel a problem."""
     rows = _phase(study, "rates")
-    energies, problems, arms = _energies(rows), _problems(rows["problem"]), in_order(rows["optimizer"])
-    ends = optimizers.ends(rows)
+    problems, arms = _problems(rows["problem"]), in_order(rows["optimizer"])
+    ends = optimizers.rate_ends(study)
     ends = ends.assign(val_loss=ends["val_loss"].fillna(np.inf))
     untrained = rows[rows["step"] == 0].groupby("problem")["val_loss"].mean()
-    # For energies the share of the gap that is closed: 5 % of a gap that may reach zero would be no tolerance.
-    closed = 1 - ends["val_loss"] / ends["problem"].map(untrained)
-    ends["score"] = closed.where(ends["problem"].isin(energies), -ends["val_loss"])
     means = ends.groupby(["problem", "optimizer", "learning_rate"])[["val_loss", "score"]].mean()
     with use_style():
         fig, axes = panels(len(problems), WIDTH / 3, 0.75 + 0.115 * len(arms), sharex=True, sharey=True)

@@ -39,7 +39,6 @@ SCORE_DECIMALS = 9  #: mean losses that agree to so many are equal
 TUNING_SEEDS = (1000, 1001, 1002, 1003, 1004)
 SEEDS = tuple(range(20))
 CONTROL_SEEDS = tuple(range(100, 120))
-RATE_SEEDS = SEEDS[:10]
 RATE_GRID = tuple(float(f"{10**exponent:.4g}") for exponent in np.arange(-4, 1.25, 0.5))
 START_LAYERS = (2, 4, 8)
 START_EVERY = 5
@@ -143,10 +142,7 @@ def plan(problem: str, model: str, optimizer: str, seeds: Sequence[int] = SEEDS,
     if model == "hybrid":
         about = OPTIMIZERS[optimizer]
         reported.append(_trial(problem, model, optimizer, (about.default_rate, {}), phase="default", seeds=seeds))
-        reported += [
-            _trial(problem, model, optimizer, (rate, {}), phase="rates", seeds=seeds[: len(RATE_SEEDS)])
-            for rate in RATE_GRID
-        ]
+        reported += [_trial(problem, model, optimizer, (rate, {}), phase="rates", seeds=seeds) for rate in RATE_GRID]
         if optimizer == "adam":
             shifted = tuple(seed + CONTROL_SEEDS[0] for seed in seeds)
             reported.append(_trial(problem, model, optimizer, best, phase="control", seeds=shifted))
