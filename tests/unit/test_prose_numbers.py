@@ -68,8 +68,11 @@ def test_versions_dates_and_counts_are_not_results(text):
     assert prose.stray_in(text, set()) == []
 
 
+BEGIN, END = (mark.format("claims") for mark in (prose.BEGIN, prose.END))
+
+
 def test_markdown_code_links_and_the_generated_table_are_not_prose():
-    text = f"`learning_rate=0.5`\n```\n9.99\n```\n[a](b-9.99.md) <!-- 9.99 -->\n{prose.BEGIN}\n9.99\n{prose.END}\nend 9.99\n"
+    text = f"`learning_rate=0.5`\n```\n9.99\n```\n[a](b-9.99.md) <!-- 9.99 -->\n{BEGIN}\n9.99\n{END}\nend 9.99\n"
     assert prose.stray_in(prose.markdown_prose(text), KNOWN) == [(9, "9.99")]
 
 
@@ -120,10 +123,23 @@ def test_other_files_are_refused(tmp_path):
         prose.check([tmp_path / "a.txt"], CLAIMS)
 
 
-def test_readme_table_is_renewed_once(tmp_path):
+def test_optimizers_stand_in_rows_and_kinds_in_columns():
+    found = {"energy:adam": 0.9, "energy:sgd": 0.95, "data:adam": 0.7, "data:sgd": 0.8}
+    found |= {"data:sgd:rate_low": 0.1, "data:sgd:rate_high": 10, "energy:adam:rate_low": 0.3, "energy:adam:rate_high": 0.3}
+    numbers = {f"advice_{name}": {"value": value, "text": str(value)} for name, value in found.items()}
+    assert prose.optimizers_table({"numbers": numbers}).splitlines() == [
+        "| optimizer | data | learning rates | energy | learning rates |",
+        "|---|---|---|---|---|",
+        "| `sgd` | 0.8 | 0.1 to 10 | 0.95 | – |",
+        "| `adam` | 0.7 | – | 0.9 | 0.3 |",
+    ]
+
+
+def test_readme_tables_are_renewed_once(tmp_path):
     readme, claims = tmp_path / "README.md", tmp_path / "claims.json"
     claims.write_text(json.dumps(CLAIMS))
-    readme.write_text(f"# T\n{prose.BEGIN}\nold\n{prose.END}\nrest\n")
+    pairs = [f"{prose.BEGIN.format(name)}\nold\n{prose.END.format(name)}\n" for name in prose.TABLES]
+    readme.write_text(f"# T\n{''.join(pairs)}rest\n")
     assert prose.update_readme(readme, claims)
     text = readme.read_text()
     assert "| C01 | a GPU trains 1.3x faster | ◇ open: no GPU record | – |" in text
@@ -131,9 +147,10 @@ def test_readme_table_is_renewed_once(tmp_path):
     assert text.startswith("# T\n")
     assert text.endswith("rest\n")
     assert not prose.update_readme(readme, claims)
-    readme.write_text("no markers")
-    with pytest.raises(DataError, match="claims:begin"):
-        prose.update_readme(readme, claims)
+    for lacking, text in (("claims:begin", "no markers"), ("optimizers:begin", pairs[0])):
+        readme.write_text(text)
+        with pytest.raises(DataError, match=lacking):
+            prose.update_readme(readme, claims)
     with pytest.raises(DataError, match="hybridbench claims"):
         prose.load_claims(tmp_path / "none.json")
 
@@ -159,6 +176,6 @@ def test_a_typed_number_is_found_in_the_shipped_texts(tmp_path, name):
 
 
 @needs_claims
-def test_readme_table_is_up_to_date():
+def test_readme_tables_are_up_to_date():
     text = (paths.root() / "README.md").read_text()
-    assert prose.with_table(text, prose.load_claims()) == text, "run hybridbench.analysis.prose.update_readme()"
+    assert prose.with_tables(text, prose.load_claims()) == text, "run hybridbench.analysis.prose.update_readme()"

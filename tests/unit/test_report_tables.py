@@ -26,21 +26,19 @@ def test_scores_stand_by_task():
     assert "[0.0, 2.0]" in row["hybrid − classical"]
 
 
-def test_tuned_optimizers_stand_by_task_and_name():
-    numbers = {"sweep_seeds_wine": Number(3)}
-    for name in ("adam", "fused_adam"):
-        for what in ("best_rate", "best_rate_inside", "tuned_val_loss", "tuned_test_score"):
-            numbers[f"{what}_wine_{name}"] = Number(1.0)
-    frame = tables.tuned_table(numbers, ["sgd", "adam", "fused_adam"])
+def test_optimizers_stand_by_name():
+    numbers = {f"study_iqm_{name}": Number(0.9, 0.8, 1.0, 5) for name in ("adam", "fused_adam")}
+    numbers |= {"study_improvement_fused_adam": Number(0.5, 0.4, 0.6, 5), "study_iqm_default_sgd": Number(0.1)}
+    frame = tables.optimizer_table(numbers, ["sgd", "adam", "fused_adam"])
     assert list(frame["optimizer"]) == ["adam", "fused_adam"]
-    assert set(frame["task"]) == {"wine"}
+    assert list(frame["P(better than Adam)"]) == ["–", numbers["study_improvement_fused_adam"].text]
 
 
 def test_nothing_to_show_is_said():
     with pytest.raises(DataError, match="run"):
         tables.score_table({})
     with pytest.raises(DataError, match="run"):
-        tables.tuned_table({}, ["adam"])
+        tables.optimizer_table({}, ["adam"])
 
 
 def test_a_table_is_shown_whole(monkeypatch):

@@ -124,7 +124,8 @@ def test_claims_renews_the_checksum_of_its_file_and_of_no_damaged_one(checkout, 
     from hybridbench.measurement.checksums import verify_all, write_checksums
 
     monkeypatch.setattr(claims, "write_claims", lambda source, path: path.write_text('{"claims": [], "numbers": {}}'))
-    (checkout / "README.md").write_text("before\n<!-- claims:begin -->\n<!-- claims:end -->\nafter\n")
+    tables = "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in ("claims", "optimizers"))
+    (checkout / "README.md").write_text(f"before\n{tables}after\n")
     (checkout / "data" / "table.csv").write_text("1\n")
     write_checksums()
     assert call(monkeypatch, capsys, "claims")[:2] == (0, "wrote data/claims.json\n")

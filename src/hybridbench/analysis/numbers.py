@@ -392,28 +392,17 @@ def _study_size(records: Records) -> Numbers:
 
 
 def _study_tuning(records: Records) -> Numbers:
-    """What each optimizer was tuned to, on every problem, and on data tasks how well it then did."""
-    table = records["optimizers"]
-    ends = optimizers.ends(_phase(table, "tuned"))
-    chosen = optimizers.choices(table)
+    """Where the tuning found the best learning rates, and how often at the edge of what it searched."""
+    chosen = optimizers.choices(records["optimizers"])
+    cited = tables.cite(_phase(records["optimizers"], "tuning"))
     found: Numbers = {}
-    for (problem, name), point in chosen.iterrows():
-        found[f"best_rate_{problem}_{name}"] = _rate(point["learning_rate"])
-        found[f"best_rate_inside_{problem}_{name}"] = Number(int(not point["at_edge"]), words=_yes(not point["at_edge"]))
-    for (problem, name), rows in ends[~ends["problem"].isin(optimizers.KINDS["energy"])].groupby(optimizers.ARM):
-        scores, losses = rows["test_score"].dropna(), rows["val_loss"].dropna()
-        if len(losses):
-            cited = tables.cite(rows)
-            found[f"tuned_test_score_{problem}_{name}"] = Number.of(_points(mean_interval(scores)), cited)
-            found[f"tuned_val_loss_{problem}_{name}"] = Number.of(mean_interval(losses), cited)
-            found[f"sweep_seeds_{problem}"] = Number(int(rows["seed"].nunique()), records=cited)
-    found["study_at_edge"] = Number(int(chosen["at_edge"].sum()), unit=f"of {len(chosen)}")
-    found["study_widened"] = Number(int(chosen["widened"].sum()), unit=f"of {len(chosen)}")
+    rates = chosen["learning_rate"].drop(index=optimizers.LEFT_OUT, level="problem", errors="ignore")
+    for name, of_problems in rates.groupby(level="optimizer"):
+        found[f"study_rate_lowest_{name}"] = _rate(of_problems.min(), n=len(of_problems), records=cited)
+        found[f"study_rate_highest_{name}"] = _rate(of_problems.max(), n=len(of_problems), records=cited)
+    found["study_at_edge"] = Number(int(chosen["at_edge"].sum()), unit=f"of {len(chosen)}", records=cited)
+    found["study_widened"] = Number(int(chosen["widened"].sum()), unit=f"of {len(chosen)}", records=cited)
     return found
-
-
-def _yes(answer: bool) -> str:
-    return "yes" if answer else "no"
 
 
 def _study_scores(records: Records) -> Numbers:
@@ -551,6 +540,26 @@ def _hypotheses(found: Numbers) -> Numbers:
     return decided
 
 
+def _study_advice(records: Records) -> Numbers:
+    """What `hybridbench recommend-optimizer` says for runs of full length, best first; named "advice_KIND:OPTIMIZER"."""
+    table = records["optimizers"]
+    rows = _phase(table, "tuned")
+    found: Numbers = {}
+    for kind, problems in optimizers.KINDS.items():
+        try:
+            ranked = optimizers.recommendation(table, kind, int(rows["steps"].max()))
+        except NotMeasured:
+            continue
+        of_kind = rows[rows["problem"].isin(problems) & (rows["problem"] != optimizers.LEFT_OUT)]
+        cited, n = tables.cite(of_kind), len(of_kind.drop_duplicates(["problem", "seed"]))
+        for row in ranked.itertuples():
+            name = f"advice_{kind}:{row.Index}"
+            found[name] = Number.of(Interval(row.score, row.low, row.high, n), cited)
+            if math.isfinite(row.rate_low):
+                found[f"{name}:rate_low"], found[f"{name}:rate_high"] = _rate(row.rate_low), _rate(row.rate_high)
+    return found
+
+
 def _study_control(records: Records) -> Numbers:
     """Adam against itself: what the study finds where there is nothing to find."""
     table = records["optimizers"]
@@ -630,5 +639,6 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _study_divergence,
     _study_rates,
     _study_models,
+    _study_advice,
     _study_control,
 )

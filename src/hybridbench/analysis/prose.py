@@ -16,7 +16,8 @@ from typing import NamedTuple
 from hybridbench import paths
 from hybridbench.errors import DataError
 
-BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
+#: Where a generated table of README.md begins and ends, by its name.
+BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
 
 #: A decimal, a percentage, or a ratio such as 12x; "4 × 4" is a shape, not a ratio.
 NUMBER = re.compile(
@@ -87,8 +88,9 @@ def stray_in(text: str, known: set[str]) -> list[tuple[int, str]]:
 
 
 def markdown_prose(text: str) -> str:
-    """Markdown with code, comments and link targets blanked out, and the generated claims table too."""
-    return _blank(text, (re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL), *MARKDOWN_CODE))
+    """Markdown with code, comments and link targets blanked out, and the generated tables too."""
+    generated = BEGIN.format(r"(\w+)") + ".*?" + END.format(r"\1")
+    return _blank(text, (re.compile(generated, re.DOTALL), *MARKDOWN_CODE))
 
 
 def typst_prose(text: str) -> str:
@@ -223,27 +225,51 @@ def readme_table(claims: dict) -> str:
     return "\n".join(lines)
 
 
-def with_table(text: str, claims: dict) -> str:
-    """`text` with the table between its markers renewed.
+def optimizers_table(claims: dict) -> str:
+    """The optimizers as a Markdown table, best for classification first: scores and learning rates, kind by kind."""
+    numbers, start = claims["numbers"], "advice_"
+    ranked = sorted((name for name in numbers if name.startswith(start)), key=lambda name: -numbers[name]["value"])
+    found = sorted((name.removeprefix(start).split(":") for name in ranked if name.count(":") == 1), key=lambda key: key[0])
+    kinds = list(dict.fromkeys(kind for kind, _ in found))
+    cells = "".join(f" | {kind} | learning rates" for kind in kinds)
+    lines = [f"| optimizer{cells} |", "|---" * (1 + 2 * len(kinds)) + "|"]
+    for optimizer in dict.fromkeys(optimizer for _, optimizer in found):
+        row = [f"`{optimizer}`"]  # what one types
+        for kind in kinds:
+            names = [f"{start}{kind}:{optimizer}{end}" for end in ("", ":rate_low", ":rate_high")]
+            score, low, high = (numbers[name]["text"] if name in numbers else "–" for name in names)
+            row += [score, low if low == high else f"{low} to {high}"]
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+TABLES = {"claims": readme_table, "optimizers": optimizers_table}
+
+
+def with_tables(text: str, claims: dict) -> str:
+    """`text` with the tables between their markers renewed.
 
     Raises:
-        DataError: there is not exactly one pair of markers.
+        DataError: there is not exactly one pair of markers for each table.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise DataError(f"README.md needs one line {BEGIN} and, after it, one line {END} for the generated table.")
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n{readme_table(claims)}\n{END}{rest.split(END)[1]}"
+    for name, table in TABLES.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+            raise DataError(f"README.md needs one line {begin} and, after it, one line {end} for the generated table.")
+        head, rest = text.split(begin)
+        text = f"{head}{begin}\n{table(claims)}\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def update_readme(readme: Path | None = None, claims_file: Path | None = None) -> bool:
-    """Renew the README's table from `data/claims.json`; returns whether anything changed.
+    """Renew the README's tables from `data/claims.json`; returns whether anything changed.
 
     Raises:
         DataError: no `claims.json`, or no markers in the README.
     """
     readme = readme or paths.root() / "README.md"
     text = readme.read_text(encoding="utf-8")
-    renewed = with_table(text, load_claims(claims_file))
+    renewed = with_tables(text, load_claims(claims_file))
     if renewed != text:
         readme.write_text(renewed, encoding="utf-8")
     return renewed != text

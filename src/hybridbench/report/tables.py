@@ -56,26 +56,36 @@ def score_table(numbers: Mapping[str, Number]) -> pd.DataFrame:
     )
 
 
-def tuned_table(numbers: Mapping[str, Number], names: Sequence[str]) -> pd.DataFrame:
-    """Best learning rate and test score of every optimizer in `names` on every task that compares them.
+#: Columns of `optimizer_table` and the beginning of the number that stands in each.
+OPTIMIZER_COLUMNS = {
+    "lowest tuned rate": "study_rate_lowest_",
+    "highest": "study_rate_highest_",
+    "tuned score": "study_iqm_",
+    "score by default": "study_iqm_default_",
+    "steps to target": "study_target_steps_",
+    "targets reached": "study_solved_",
+    "good rates": "study_width_",
+    "P(better than Adam)": "study_improvement_",
+    "p (Holm)": "study_p_",
+}
+
+
+def optimizer_table(numbers: Mapping[str, Number], names: Sequence[str]) -> pd.DataFrame:
+    """What the optimizer study found for every optimizer in `names` that it tuned, one row an optimizer.
 
     Raises:
-        DataError: there is no comparison of optimizers.
+        DataError: there is no study of optimizers.
     """
-    tasks = [ending.removesuffix(f"_{name}") for ending in _endings(numbers, "best_rate_inside_") for name in names]
-    tasks = sorted({task for task in tasks if f"sweep_seeds_{task}" in numbers})
+    columns = OPTIMIZER_COLUMNS.items()
+    if not any(f"study_iqm_{name}" in numbers for name in names):
+        raise DataError("The records hold no tuned optimizers: run 'hybridbench study' first.")
     return pd.DataFrame(
         {
-            "task": task,
             "optimizer": name,
-            "best learning rate": numbers[f"best_rate_{task}_{name}"].text,
-            "inside the grid": numbers[f"best_rate_inside_{task}_{name}"].text,
-            "validation loss": numbers[f"tuned_val_loss_{task}_{name}"].text,
-            "test score": numbers[f"tuned_test_score_{task}_{name}"].text,
+            **{column: numbers[key].text if (key := prefix + name) in numbers else "–" for column, prefix in columns},
         }
-        for task in tasks
         for name in names
-        if f"best_rate_{task}_{name}" in numbers
+        if f"study_iqm_{name}" in numbers
     )
 
 
