@@ -204,6 +204,16 @@ def test_a_diverged_run_reaches_what_it_reached_before():
     assert optimizers.steps_to_target(pd.concat([target, lost]))["sgd"].tolist() == [math.inf] * 2
 
 
+def test_near_targets_are_nine_tenths_of_the_way_to_the_best():
+    table = pd.concat([runs([[1.0, 0.6, 0.5]] * 3), runs([[1.0, 0.25, 0.2]] * 3, optimizer="sgd")])
+    assert optimizers.near_targets(table)["wine"] == pytest.approx(1 - 0.9 * (1 - 0.2))
+    steps = optimizers.median_steps(table, optimizers.near_targets(table))
+    assert steps.loc["wine"].to_dict() == {"adamw": math.inf, "sgd": 15}
+    assert optimizers.profile(table, optimizers.near_targets(table)).iloc[0].to_dict() == {"adamw": 0, "sgd": 1}
+    with pytest.raises(NotMeasured, match="tuned"):
+        optimizers.near_targets(table.assign(phase="rates"))
+
+
 def test_without_the_arms_that_set_targets_there_are_none():
     with pytest.raises(NotMeasured, match="adamw"):
         optimizers.profile(TABLE[TABLE["optimizer"].isin(["adam", "sgd"])])
@@ -214,7 +224,6 @@ def test_steps_seconds_and_profile_of_the_planted_speeds():
     assert (steps["adam"] < steps["nadam"]).all()
     assert (steps["nadam"] < steps["momentum"]).all()
     assert np.isinf(steps["sgd"]).all()
-    assert (optimizers.steps_to_target(TABLE, "default")["sgd"] == math.inf).all()
 
     rows = [
         {"machine": "m1", "cell": "optimizers", "n_qubits": 8, "n_layers": 2, "batch_size": 100, "threads": 1, "record": "t"}

@@ -46,7 +46,20 @@ def test_help_teaches_and_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "defaults", "status", "verdict", "study", "claims", "recommend-optimizer", "figures", "paper", "ship", "verify"],
+    [
+        "run",
+        "defaults",
+        "status",
+        "verdict",
+        "study",
+        "rerun",
+        "claims",
+        "recommend-optimizer",
+        "figures",
+        "paper",
+        "ship",
+        "verify",
+    ],
 )
 def test_every_command_has_an_example(command):
     result = CliRunner().invoke(cli.app, [command, "--help"])
@@ -230,3 +243,20 @@ def test_study_runs_resumes_and_counts(checkout, monkeypatch, capsys, tmp_path):
         assert (code, out) == (0, "10 records are in build/records/optimizers.\n")
     assert error == "", "nothing is started where nothing is missing"
     assert len(sweep_toys.calls(tmp_path / "log")) == 4 + 7
+
+
+@pytest.mark.parametrize(("apart", "machine", "code"), [(1e-9, "here", 0), (1e-3, "here", 1), (1e-3, "elsewhere", 0)])
+def test_rerun_fails_only_on_the_machine_of_the_records(checkout, monkeypatch, capsys, apart, machine, code):
+    from hybridbench.measurement import records
+    from hybridbench.measurement.machine import this_machine
+    from hybridbench.training import rerun
+
+    name = this_machine().id if machine == "here" else machine
+    monkeypatch.setattr(records, "read_records", lambda study, source: pd.DataFrame({"machine": [name]}))
+    monkeypatch.setattr(
+        rerun, "rerun", lambda table, n, seed: pd.DataFrame({"record": ["a", "b"], "difference": [0, apart]})
+    )
+    found, out, _ = call(monkeypatch, capsys, "rerun", "--records", "2")
+    assert found == code
+    assert f"{2 if apart < 1e-6 else 1} of 2 records agree to 1e-06" in out
+    assert ("not the one of the records" in out) == (machine == "elsewhere")

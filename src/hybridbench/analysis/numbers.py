@@ -443,18 +443,18 @@ def _study_targets(records: Records) -> Numbers:
                 median = Interval(float(values.median()), -math.inf, math.inf, len(values), unit)
                 found[f"{name}_{arm}"] = _steps(median, cited)
 
-    steps = optimizers.median_steps(table)
-    middle("study_target_steps", steps, "steps")
-    for arm in steps:
-        values = steps[arm].dropna()
-        found[f"study_solved_{arm}"] = Number(
-            100 * float(np.isfinite(values).mean()), n=len(values), unit="%", records=cited
-        )
-    try:
-        seconds = optimizers.seconds_to_target(table, records["timing"]).groupby(level="problem").median()
-    except NotMeasured:
-        return found  # steps have no need of step times
-    middle("study_target_seconds", seconds.drop(index=optimizers.LEFT_OUT, errors="ignore"), "s")
+    for name, target in (("target", optimizers.targets(table)), ("near", optimizers.near_targets(table))):
+        steps = optimizers.median_steps(table, target)
+        middle(f"study_{name}_steps", steps, "steps")
+        for arm in steps:
+            values = steps[arm].dropna()
+            reached = 100 * float(np.isfinite(values).mean())
+            found[f"study_{name}_reached_{arm}"] = Number(reached, n=len(values), unit="%", records=cited)
+        try:
+            seconds = optimizers.seconds_to_target(table, records["timing"], target).groupby(level="problem").median()
+        except NotMeasured:
+            continue  # steps have no need of step times
+        middle(f"study_{name}_seconds", seconds.drop(index=optimizers.LEFT_OUT, errors="ignore"), "s")
     return found
 
 

@@ -45,6 +45,7 @@ RATES = (1e-4, 10.0)  #: learning rates that are searched first
 BUDGET = 20  #: points of that search
 SCORE_DECIMALS = 9  #: mean losses that agree to so many are equal
 NEAR_BEST = 0.05
+NEAR_DROP = 0.9  #: of the way from the untrained loss to the best, for the exploratory targets
 FACTORS = np.linspace(1, 4, 61)
 #: What tells the runs of a phase apart.
 RUN = ["problem", "optimizer", "learning_rate", "knobs", "start", "n_layers", "seed"]
@@ -164,8 +165,28 @@ def targets(table: pd.DataFrame) -> pd.Series:
     return lowest.groupby(level=ARM).median().groupby(level="problem").min().rename("target")
 
 
-def steps_to_target(table: pd.DataFrame, phase: str = "tuned") -> pd.DataFrame:
-    """The first evaluated step at which a hybrid run's validation loss is at the target; inf where it never is.
+def near_targets(table: pd.DataFrame) -> pd.Series:
+    """By problem a loss that most tuned optimizers reach: `NEAR_DROP` of the way from untrained to the best final median.
+
+    Exploratory: the protocol's targets, which few reach, are `targets`.
+
+    Raises:
+        NotMeasured: no tuned runs.
+    """
+    rows = of(table, "tuned")
+    if rows.empty:
+        raise NotMeasured("no tuned runs")
+    untrained = rows[rows["step"] == 0].groupby("problem")["val_loss"].mean()
+    best = ends(rows).groupby(ARM)["val_loss"].median().groupby(level="problem").min()
+    return (untrained - NEAR_DROP * (untrained - best)).rename("target")
+
+
+def steps_to_target(table: pd.DataFrame, target: pd.Series | None = None) -> pd.DataFrame:
+    """The first evaluated step at which a tuned hybrid run's validation loss is at the target; inf where it never is.
+
+    Args:
+        table: of the study.
+        target: by problem; `targets` if left out.
 
     Returns:
         Index (problem, seed), columns optimizer.
@@ -173,19 +194,20 @@ def steps_to_target(table: pd.DataFrame, phase: str = "tuned") -> pd.DataFrame:
     Raises:
         NotMeasured: as `targets`.
     """
-    target = targets(table)
-    rows = of(table, phase)
+    target = targets(table) if target is None else target
+    rows = of(table, "tuned")
     rows = rows[rows["problem"].isin(target.index)]
     reached = rows["step"].astype(float).where(rows["val_loss"] <= rows["problem"].map(target), math.inf)
     return reached.groupby([rows[name] for name in ("problem", "seed", "optimizer")]).min().unstack("optimizer")
 
 
-def seconds_to_target(table: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
-    """`steps_to_target` of the tuned runs times the median step time of each optimizer.
+def seconds_to_target(table: pd.DataFrame, timing: pd.DataFrame, target: pd.Series | None = None) -> pd.DataFrame:
+    """`steps_to_target` times the median step time of each optimizer.
 
     Args:
         table: of the study.
         timing: rows of the study "timing"; of cell "optimizers" the run nearest to the original study's workload counts.
+        target: by problem; `targets` if left out.
 
     Raises:
         NotMeasured: as `targets`, or no step times.
@@ -194,21 +216,21 @@ def seconds_to_target(table: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame
     if cell.empty:
         raise NotMeasured("no timing of cell 'optimizers'")
     step = tables.nearest_runs(cell)[0].groupby("arm")["seconds"].median()
-    steps = steps_to_target(table)
+    steps = steps_to_target(table, target)
     return steps * step.reindex(steps.columns)
 
 
-def median_steps(table: pd.DataFrame, phase: str = "tuned") -> pd.DataFrame:
+def median_steps(table: pd.DataFrame, target: pd.Series | None = None) -> pd.DataFrame:
     """Median over seeds of the steps to the target, by problem, columns optimizer; without `LEFT_OUT`.
 
     Raises:
         NotMeasured: as `targets`.
     """
-    steps = steps_to_target(table, phase).groupby(level="problem").median()
+    steps = steps_to_target(table, target).groupby(level="problem").median()
     return steps.drop(index=LEFT_OUT, errors="ignore")
 
 
-def profile(table: pd.DataFrame) -> pd.DataFrame:
+def profile(table: pd.DataFrame, target: pd.Series | None = None) -> pd.DataFrame:
     """Performance profile of the median steps to the target, over the problems that all tuned optimizers ran on.
 
     Returns:
@@ -217,7 +239,7 @@ def profile(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         NotMeasured: as `targets`.
     """
-    return performance_profile(median_steps(table).dropna(), FACTORS)
+    return performance_profile(median_steps(table, target).dropna(), FACTORS)
 
 
 # ---------------------------------------------------------------------------------------------------------------- scores

@@ -202,7 +202,8 @@ def _cells(chosen: pd.DataFrame, places: np.ndarray) -> tuple[np.ndarray, np.nda
 def rates_say(study: pd.DataFrame) -> str:
     """The widest and the narrowest range of learning rates near the best."""
     _phase(study, "rates")
-    widths = optimizers.rate_widths(study)["value"].dropna().groupby(level="optimizer").median()
+    widths = optimizers.rate_widths(study)["value"].drop(index=optimizers.LEFT_OUT, level="problem", errors="ignore")
+    widths = widths.dropna().groupby(level="optimizer").median()
     (narrow, least), *_, (wide, most) = widths.sort_values(kind="stable").items()
     return (
         f"Median over problems of the range within {100 * optimizers.NEAR_BEST:g} % of the best: widest for {_label(wide)} "
@@ -211,38 +212,43 @@ def rates_say(study: pd.DataFrame) -> str:
 
 
 # --------------------------------------------------------------------------------------------------- performance profiles
-def _profile(study: pd.DataFrame) -> pd.DataFrame:
+def _profiles(study: pd.DataFrame) -> list[pd.DataFrame]:
+    """In percent, for the protocol's targets and for the near ones."""
     _phase(study, "tuned")
     try:
-        return 100 * optimizers.profile(study)
+        return [100 * optimizers.profile(study), 100 * optimizers.profile(study, optimizers.near_targets(study))]
     except NotMeasured as gap:
         raise DataError(f"No targets to be reached ({gap}): run {WHERE}, then draw again.") from gap
 
 
 def profiles(study: pd.DataFrame) -> Figure:
-    """Share of problems on which an optimizer reaches the target within a factor of the fastest one's steps."""
-    shares = _profile(study)
+    """Share of problems on which an optimizer reaches a target within a factor of the fastest's steps, a row a target."""
+    both = _profiles(study)
     with use_style():
-        fig, axes, columns = _by_family(shares.columns, 1, 2.1)
-        lines = {name: shares[name] for name in in_order(shares.columns)}
-        for panel, names in zip(axes[0], columns, strict=True):
-            _lines(panel, lines, names, drawstyle="steps-post")
+        fig, axes, columns = _by_family(both[0].columns, len(both), 1.9)
+        for row, shares, what in zip(axes, both, ("the target", f"{optimizers.NEAR_DROP:.0%} of the drop"), strict=True):
+            lines = {name: shares[name] for name in in_order(shares.columns)}
+            for panel, names in zip(row, columns, strict=True):
+                _lines(panel, lines, names, drawstyle="steps-post")
+            row[0].set_ylabel(f"problems at\n{what} (%)", fontsize=8)
+            row[0].set_ylim(-4, 104)
+        for panel in axes[-1]:
             panel.set_xlabel("times the fastest", fontsize=8)
-        axes[0, 0].set_ylabel("problems at target (%)", fontsize=8)
-        axes[0, 0].set_ylim(-4, 104)
-        axes[0, 0].set_xlim(0.93, shares.index.max() + 0.07)
+        axes[0, 0].set_xlim(0.93, both[0].index.max() + 0.07)
         axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return fig
 
 
 def profiles_say(study: pd.DataFrame) -> str:
-    """Who is first most often, and who arrives at all most often."""
-    shares = _profile(study)
-    first, last = shares.iloc[0], shares.iloc[-1]
-    return (
-        f"First at the target most often: {_leaders(first)}, on {first.max():.0f} % of the problems; within "
-        f"{shares.index.max():g} times the fastest's steps most often: {_leaders(last)}, on {last.max():.0f} %."
-    )
+    """Who is first most often, and who arrives at all most often, for both targets."""
+    told = []
+    for shares, what in zip(_profiles(study), ("the target", f"{optimizers.NEAR_DROP:.0%} of the drop"), strict=True):
+        first, last = shares.iloc[0], shares.iloc[-1]
+        told.append(
+            f"First at {what} most often: {_leaders(first)}, on {first.max():.0f} % of the problems; within "
+            f"{shares.index.max():g} times the fastest's steps most often: {_leaders(last)}, on {last.max():.0f} %."
+        )
+    return " ".join(told)
 
 
 def _leaders(values: pd.Series) -> str:

@@ -243,6 +243,40 @@ def study_command(
     print(f"{len(list(store.folder.glob('*.parquet')))} records are in {paths.relative(store.folder)}.")
 
 
+@app.command("rerun")
+def rerun_command(
+    n: Annotated[int, typer.Option("--records", "-n", help="How many records to draw at random and run again.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    source: Source = "shipped",
+) -> None:
+    """Run records of the optimizer study again and compare their histories step by step.
+
+    On the machine of the records they agree to 0.000001, or the command ends with exit code 1. Another processor may round
+    otherwise, and where training is chaotic, at high learning rates, rounding is enough to drive histories apart.
+
+    **Examples**
+
+    hybridbench rerun
+
+    hybridbench rerun --records 100 --seed 7
+    """
+    from hybridbench.measurement.machine import this_machine
+    from hybridbench.measurement.records import read_records
+    from hybridbench.training import rerun, study
+
+    table = read_records(study.STUDY, source)
+    found = rerun.rerun(table, n, seed)
+    apart = found[found["difference"] > rerun.SAME]
+    print(
+        f"{len(found) - len(apart)} of {len(found)} records agree to {rerun.SAME:g}; largest {found['difference'].max():.1e}"
+    )
+    if len(apart):
+        print(apart.to_string(index=False))
+        if this_machine().id in set(table["machine"]):
+            raise typer.Exit(1)
+        print("This machine is not the one of the records: compare the verdicts ('hybridbench run') instead.")
+
+
 @app.command("claims")
 def claims_command(source: Source = "shipped") -> None:
     """Decide all claims and write every quoted number: data/claims.json, or build/claims.json from this machine's records.
