@@ -234,6 +234,16 @@ def test_c26_twenty_qubits_with_a_batch_of_their_own(build, seconds, expected):
     assert found.number.low < found.number.value < found.number.high
 
 
+def test_the_study_s_own_circuit_on_twenty_qubits_is_a_number_and_no_verdict(build):
+    write_timing("methods", {"lightning.qubit/adjoint": 0.1}, n_qubits=10)
+    arms = {"default.qubit/broadcast": 1.0, "lightning.qubit/loop": 4.0}
+    write_timing("original", arms)
+    assert "original_100_steps_20_qubits" not in claims.numbers("build")
+    write_timing("original", {"lightning.qubit/loop": 0.5}, n_qubits=20, batch_size=2)
+    assert claims.numbers("build")["original_100_steps_20_qubits"].value == pytest.approx(0.5 * 50 * 100 / 3600, rel=0.1)
+    assert verdict("C26").verdict == "open"
+
+
 # --------------------------------------------------------------------------------------------------------- original energy
 def test_c08_c09_same_trajectory_is_refuted(build):
     for rate in (1e-4, 0.1):

@@ -62,6 +62,15 @@ def test_a_line_is_the_median():
     np.testing.assert_allclose(drawn.get_ydata(orig=False), expected)
 
 
+def test_a_size_with_one_simulator_compares_nothing_and_has_no_panel():
+    timing = TABLES["timing"]
+    alone = timing[(timing["cell"] == "methods") & (timing["arm"] == "lightning.qubit/adjoint") & (timing["batch_size"] == 1)]
+    wide = alone.assign(n_qubits=20, batch_size=3, record="wide")
+    titles = [axes.get_title(loc="left") for axes in plots.step_time(report_tables.pd.concat([timing, wide])).axes]
+    assert "batch 3" not in titles
+    assert "batch 1" in titles
+
+
 def test_machines_never_share_a_curve():
     timing = TABLES["timing"]
     slower = timing.assign(machine="m2", seconds=timing["seconds"] * 10).iloc[:-1]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from hybridbench.analysis import optimizers, tables
 from hybridbench.analysis.bench import findings as bench_findings
-from hybridbench.analysis.rules import ENERGY_TARGET, trajectory_gap
+from hybridbench.analysis.rules import ENERGY_TARGET, hours_on_20_qubits, trajectory_gap
 from hybridbench.analysis.statistics import (
     CONFIDENCE,
     EQUIVALENCE_CONFIDENCE,
@@ -128,8 +128,9 @@ def _methods(records: Records) -> Numbers:
             found.setdefault(f"step_{slug(arm)}_{workload(run)}", Number.of(time, tables.cite(rows)))
     for arm in sorted(set(table["arm"]) - {"lightning.qubit/adjoint"}):
         found |= _ratios(records, "methods", arm, "lightning.qubit/adjoint", f"{slug(arm)}_over_lightning")
+    compared = [run for run in runs if run["arm"].nunique() > 1]
     for name in ("n_qubits", "batch_size"):
-        values = sorted({run[name].iloc[0] for run in runs})
+        values = sorted({run[name].iloc[0] for run in compared or runs})
         found[f"methods_{name}_min"], found[f"methods_{name}_max"] = Number(int(values[0])), Number(int(values[-1]))
     return found
 
@@ -232,8 +233,10 @@ def _optimizer_steps(records: Records) -> Numbers:
 
 
 def _original_steps(records: Records) -> Numbers:
-    _, run = _first_machine(tables.timing_cell(records, "original"))
-    found: Numbers = {}
+    table = tables.timing_cell(records, "original")
+    _, run = _first_machine(table)
+    wide = hours_on_20_qubits(table[table["part"] == "step"])
+    found: Numbers = {} if wide is None else {"original_100_steps_20_qubits": wide}
     for arm, rows in run[run["part"] == "step"].groupby("arm", sort=True):
         time = median_interval(STUDY_STEPS * rows["seconds"], unit="s")
         found[f"original_100_steps_{slug(arm)}"] = Number.of(time, tables.cite(rows))
@@ -398,8 +401,9 @@ def _study_tuning(records: Records) -> Numbers:
     found: Numbers = {}
     rates = chosen["learning_rate"].drop(index=optimizers.LEFT_OUT, level="problem", errors="ignore")
     for name, of_problems in rates.groupby(level="optimizer"):
-        found[f"study_rate_lowest_{name}"] = _rate(of_problems.min(), n=len(of_problems), records=cited)
-        found[f"study_rate_highest_{name}"] = _rate(of_problems.max(), n=len(of_problems), records=cited)
+        for end, rate in (("lowest", of_problems.min()), ("highest", of_problems.max())):
+            # Quasi-random points: more digits would look as if they mattered.
+            found[f"study_rate_{end}_{name}"] = _rate(float(f"{rate:.2g}"), n=len(of_problems), records=cited)
     found["study_at_edge"] = Number(int(chosen["at_edge"].sum()), unit=f"of {len(chosen)}", records=cited)
     found["study_widened"] = Number(int(chosen["widened"].sum()), unit=f"of {len(chosen)}", records=cited)
     return found

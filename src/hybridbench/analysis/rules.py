@@ -201,18 +201,28 @@ def c26(records: Records) -> Finding:
     table = table[(table["part"] == "step") & table["arm"].str.startswith("lightning")]
     if table.empty:
         raise NotMeasured("no Lightning arm in timing cell 'methods'")
-    at_20 = table[table["n_qubits"] >= 20]
-    if at_20.empty:
+    if (hours := hours_on_20_qubits(table)) is None:
         number = Number.of(_growth_per_qubit(table), tables.cite(table))
         missing = f"steps measured up to {table['n_qubits'].max()} qubits only, 20 are needed"
         return Finding(OPEN, number, missing, instead=True)
-    at_20 = at_20[at_20["n_qubits"] == at_20["n_qubits"].min()]
+    return Finding(CONFIRMED if hours.value <= 1 else REFUTED, hours)
+
+
+def hours_on_20_qubits(steps: pd.DataFrame) -> Number | None:
+    """Time of the study's 100 steps of batch 100 on 20 qubits or more, by the fastest arm and batch; None without such rows.
+
+    Args:
+        steps: rows of part "step" of one timing cell.
+    """
+    wide = steps[steps["n_qubits"] >= 20]
+    if wide.empty:
+        return None
+    wide = wide[wide["n_qubits"] == wide["n_qubits"].min()]
     # A smaller batch is scaled up in proportion: samples are simulated one after the other.
-    scale = np.maximum(tables.STUDY_BATCH / at_20["batch_size"], 1) * STUDY_STEPS / 3600
-    at_20 = at_20.assign(hours=at_20["seconds"] * scale)
-    fastest = min((rows for _, rows in at_20.groupby(["batch_size", "arm"])), key=lambda rows: rows["hours"].median())
-    hours = median_interval(fastest["hours"], unit="h")
-    return Finding(CONFIRMED if hours.value <= 1 else REFUTED, Number.of(hours, tables.cite(fastest)))
+    scale = np.maximum(tables.STUDY_BATCH / wide["batch_size"], 1) * STUDY_STEPS / 3600
+    wide = wide.assign(hours=wide["seconds"] * scale)
+    fastest = min((rows for _, rows in wide.groupby(["batch_size", "arm"])), key=lambda rows: rows["hours"].median())
+    return Number.of(median_interval(fastest["hours"], unit="h"), tables.cite(fastest))
 
 
 def _growth_per_qubit(table: pd.DataFrame) -> Interval:

@@ -78,6 +78,8 @@ def _median_line(axes: Axes, rows: pd.DataFrame, x: str, name: str, y: str = "se
 def step_time(timing: pd.DataFrame) -> Figure:
     """Step time of every simulator and gradient method over qubits, one panel a batch size (cell "methods")."""
     rows = _steps(_cell(timing, "methods"))
+    # A size at which only one simulator was timed, for how wide a circuit it can take, compares nothing.
+    rows = rows[rows.groupby(["n_qubits", "batch_size"])["arm"].transform("nunique") > 1]
     batches = sorted(rows["batch_size"].unique())
     with use_style():
         fig, axes = panels(len(batches), 3.4, 3.3, sharey=True)
