@@ -64,8 +64,8 @@ def test_a_line_is_the_median():
 
 def test_a_size_with_one_simulator_compares_nothing_and_has_no_panel():
     timing = TABLES["timing"]
-    alone = timing[(timing["cell"] == "methods") & (timing["arm"] == "lightning.qubit/adjoint") & (timing["batch_size"] == 1)]
-    wide = alone.assign(n_qubits=20, batch_size=3, record="wide")
+    methods = timing[(timing["cell"] == "methods") & (timing["batch_size"] == 1)]
+    wide = methods[methods["arm"] == "lightning.qubit/adjoint"].assign(n_qubits=20, batch_size=3, record="wide")
     titles = [axes.get_title(loc="left") for axes in plots.step_time(report_tables.pd.concat([timing, wide])).axes]
     assert "batch 3" not in titles
     assert "batch 1" in titles
