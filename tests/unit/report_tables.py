@@ -66,6 +66,9 @@ def timing():
         add("precision", "complex64", n_qubits, 32, 0.7e-3 * 2**n_qubits)
     for name in [*OPTIMIZERS, "adam, lr 0.001", "adam, lr 0.1"]:
         add("optimizers", name, 4, 32, 1e-2 * (1 + 0.01 * len(name)))
+    for size in (10, 10_000_000):
+        add("update", f"adam, {size}", 0, 1, 1e-4 + 1e-8 * size)
+        add("update", f"fused_adam, {size}", 0, 1, 1e-4 + 2e-8 * size)
     add("original", "default.qubit/broadcast", 8, 100, 2e-2)
     add("original", "lightning.qubit/loop", 8, 100, 9e-2)
     return _table(rows)

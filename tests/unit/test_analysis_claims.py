@@ -663,6 +663,8 @@ def everything():
     write_timing("compile", {"eager": 1.0, "graph": 0.1}, first={"graph": 10.0})
     write_timing("precision", {"complex128": 1.0, "complex64": 0.8})
     write_timing("optimizers", OPTIMIZERS | {"adam, lr 0.001": 1.0, "adam, lr 0.1": 1.0})
+    updates = {"adam, 10": 0.1, "adam, 1000": 0.9, "fused_adam, 10": 0.05, "fused_adam, 1000": 0.5}
+    write_timing("update", updates, n_qubits=0, n_layers=0, batch_size=1)
     write_timing("original", {"default.qubit/broadcast": 0.02, "lightning.qubit/loop": 0.1})
     for name in (*STUDY4, "fused_adam"):
         for rate in (1e-4, 0.001, 0.1):
@@ -690,6 +692,8 @@ def test_numbers_and_claims_file(build):
         "graph_payback",
         "fused_adam_speedup",
         "saving_adagrad",
+        "update_fused_adam_1000",
+        "update_share_1000",
         "original_loop_over_broadcast",
         "original_live",
         "gradient_gap_max",
@@ -732,6 +736,9 @@ def test_numbers_and_claims_file(build):
     assert numbers["energy_best_rate_adam"].text == "0.1"
     assert numbers["study_target_steps_sgd"].text == "not reached"
     assert numbers["study_target_reached_sgd"].text == "0 %"
+    # A step of one second, a tenth of it the smallest update.
+    assert numbers["update_share_10"].value == pytest.approx(10, abs=1)
+    assert numbers["update_share_1000"].value == pytest.approx(50, abs=3)
     assert numbers["study_gap_momentum"].value == pytest.approx(10)
     assert numbers["study_gap_momentum"].unit == "points"
     assert numbers["study_target_seconds_adam"].value == pytest.approx(numbers["study_target_steps_adam"].value, rel=0.1)

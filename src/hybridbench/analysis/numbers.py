@@ -232,6 +232,26 @@ def _optimizer_steps(records: Records) -> Numbers:
     return found | {"fused_adam_speedup": Number.of(speed, tables.cite(run))}
 
 
+def _updates(records: Records) -> Numbers:
+    """The update alone, and its share in a hybrid step whose model had so many parameters more."""
+    _, run = _first_machine(tables.timing_cell(records, "update"))
+    run = run[run["part"] == "step"]
+    found: Numbers = {}
+    for arm, rows in run.groupby("arm", sort=True):
+        name, size = arm.split(", ")
+        time = median_interval(1000 * rows["seconds"], unit="ms")
+        found[f"update_{name}_{size}"] = Number.of(time, tables.cite(rows))
+    sizes = sorted({int(arm.split(", ")[1]) for arm in run["arm"]})
+    _, steps = _first_machine(tables.timing_cell(records, "optimizers"))
+    step = steps.loc[(steps["arm"] == "adam") & (steps["part"] == "step"), "seconds"].median()
+    times = [run.loc[run["arm"] == f"adam, {size}", "seconds"].median() for size in sizes]
+    for size, time in zip(sizes, times, strict=True):
+        # A step of the study's models has an update as small as the smallest; all else is gradient.
+        share = 100 * time / (max(step - times[0], 0) + time)
+        found[f"update_share_{size}"] = Number(float(share), unit="%", records=tables.cite(run))
+    return found
+
+
 def _original_steps(records: Records) -> Numbers:
     table = tables.timing_cell(records, "original")
     _, run = _first_machine(table)
@@ -631,6 +651,7 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _bench,
     _process_spread,
     _optimizer_steps,
+    _updates,
     _original_steps,
     _circuits,
     _gradients,

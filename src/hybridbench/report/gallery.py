@@ -105,6 +105,15 @@ GALLERY: dict[str, Entry] = {
         "One row an optimizer: the ratio of its step time to Adam's with an interval, against a shaded band around one.",
         "optimizers",
     ),
+    "update_time": Entry(
+        plots.update_time,
+        "timing",
+        "Time of the update alone, without circuit and gradient, over the number of parameters: Keras's Adam and the same "
+        "formula in one compiled call (median and 95 % bootstrap interval).",
+        "Two rising lines over the number of parameters, both axes logarithmic: the update's time in milliseconds for Adam "
+        "and for fused Adam.",
+        "update",
+    ),
     "study_curves": Entry(
         study.curves,
         "optimizers",

@@ -298,6 +298,26 @@ def optimizer_step_time(timing: pd.DataFrame, margin: float = 0.05) -> Figure:
     return fig
 
 
+def update_time(timing: pd.DataFrame) -> Figure:
+    """Time of the update alone over the number of parameters, for Adam and for fused Adam (cell "update")."""
+    where = "notebook 05_optimizer_comparison ('hybridbench run --only 05_optimizer_comparison')"
+    rows = _steps(_cell(timing, "update", where))
+    named = rows["arm"].str.extract(r"^(?P<arm>\w+), (?P<n_parameters>\d+)$")
+    rows = rows.assign(arm=named["arm"], n_parameters=named["n_parameters"].astype(int))
+    with use_style():
+        fig = Figure(figsize=(5.2, 3.4))
+        axes = fig.subplots()
+        for arm in in_order(rows["arm"]):
+            _median_line(axes, rows[rows["arm"] == arm], "n_parameters", arm)
+        axes.set_xscale("log")
+        _log_scale(axes)
+        axes.yaxis.set_minor_formatter(NullFormatter())  # the axis spans several decades
+        axes.set_xlabel("parameters")
+        axes.set_ylabel("time of one update (ms)")
+        axes.legend(loc="upper left")
+    return fig
+
+
 def final_rows(training: pd.DataFrame) -> pd.DataFrame:
     """The last row of every run; a run that diverged has an infinite loss there."""
     last = training.loc[training.groupby("record")["epoch"].idxmax()].copy()
