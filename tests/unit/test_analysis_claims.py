@@ -112,7 +112,8 @@ def test_machines_that_disagree_leave_a_claim_open(build, monkeypatch):
 
 
 def test_c02_optimizer_saving(build):
-    write_timing("optimizers", {**OPTIMIZERS, "adagrad": 0.93, "adam, lr 0.1": 0.2})
+    write_timing("original_optimizers", {**OPTIMIZERS, "adagrad": 0.93})
+    write_timing("optimizers", {**OPTIMIZERS, "adagrad": 0.5})  # of compiled steps, which the claim is not about
     found = verdict("C02")
     assert found.verdict == "refuted"
     assert found.number.value == pytest.approx(7, abs=2)
@@ -121,7 +122,7 @@ def test_c02_optimizer_saving(build):
 
 @pytest.mark.parametrize(("fastest", "noise", "expected"), [(0.6, 0.02, "confirmed"), (0.75, 0.3, "open")])
 def test_c02_otherwise(build, fastest, noise, expected):
-    write_timing("optimizers", {**OPTIMIZERS, "adagrad": fastest}, noise=noise)
+    write_timing("original_optimizers", {**OPTIMIZERS, "adagrad": fastest}, noise=noise)
     assert verdict("C02").verdict == expected
 
 

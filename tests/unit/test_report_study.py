@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hybridbench.analysis import optimizers
+from hybridbench.analysis.tables import Records
 from hybridbench.errors import ConfigurationError, DataError
 from hybridbench.report import gallery, study
 from hybridbench.report.style import style_of
@@ -181,8 +182,9 @@ def test_basins_are_held_against_the_uniform_start():
 
 
 def test_a_sentence_is_read_by_name(monkeypatch):
-    monkeypatch.setattr(gallery, "Records", lambda source: {"optimizers": TABLE})
-    assert gallery.read("study_iqm") == study.iqm_say(TABLE)
+    opened = Records("shipped")
+    monkeypatch.setattr(opened, "_tables", {"optimizers": TABLE})
+    assert gallery.read("study_iqm", opened) == study.iqm_say(TABLE)
     with pytest.raises(ConfigurationError, match="'study_iqm'"):
         gallery.read("study_iq")
 

@@ -32,7 +32,6 @@ from hybridbench.analysis.tables import STUDY_OPTIMIZERS, STUDY_RATES, STUDY_STE
 
 CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "open"
 TABLE_2_RATE = 1e-4
-WITHOUT_GRADIENT = "spsa"  #: saves the gradient, not the update: another method, not another optimizer
 FEWEST_SEEDS = 5  #: fewer do not show that two optimizers generalise alike, or that they do not
 FEWEST_STARTS = 10  #: seeds; with fewer no median has an interval at the level of that many comparisons
 ENERGY_TARGET = 0.95  #: share of the optimum that counts as reached
@@ -253,12 +252,12 @@ def c27(records: Records) -> Finding:
 
 # --------------------------------------------------------------------------------------------------- rules on step times
 def c02(records: Records) -> Finding:
-    """C02. Saving of every gradient-based optimizer's whole step against Adam's, simultaneous over optimizers."""
+    """C02. Saving of every optimizer's step against Adam's on the study's own workload, simultaneous over optimizers."""
 
     def rule(run: pd.DataFrame) -> Finding:
-        arms = sorted(arm for arm in run["arm"].unique() if "," not in arm and arm not in ("adam", WITHOUT_GRADIENT))
+        arms = sorted(set(run["arm"]) - {"adam"})
         if not arms:
-            raise NotMeasured("no optimizer beside Adam in timing cell 'optimizers'")
+            raise NotMeasured("no optimizer beside Adam in timing cell 'original_optimizers'")
         savings = [
             median_ratio(*tables.pair(run, arm, "adam"), _bonferroni(len(arms))).map(lambda r: 100 * (1 - r), "%")
             for arm in arms
@@ -271,7 +270,7 @@ def c02(records: Records) -> Finding:
             return Finding(REFUTED, number)
         return Finding(OPEN, number, "an interval holds 25 %")
 
-    return _each_machine(tables.timing_cell(records, "optimizers"), rule)
+    return _each_machine(tables.timing_cell(records, "original_optimizers"), rule)
 
 
 def c05(records: Records) -> Finding:

@@ -151,6 +151,11 @@ class Records:
         self.source = source
         self._tables: dict[str, pd.DataFrame] = {}
 
+    @staticmethod
+    def of(source: str | Records) -> Records:
+        """The tables of a source by its name, or those that are open already: what many readers share is read once."""
+        return source if isinstance(source, Records) else Records(source)
+
     def has(self, study: str) -> bool:
         """Whether the source holds any record of the study."""
         folder = RecordStore(study).folder if self.source == "build" else paths.data_dir() / "records" / study

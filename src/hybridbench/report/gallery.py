@@ -218,18 +218,18 @@ def _records(records: Records, entry: Entry) -> pd.DataFrame:
     return table[table["cell"] == entry.cell] if entry.cell else table
 
 
-def draw(name: str, source: str = "shipped") -> tuple[Figure, str]:
-    """One figure of the paper and its alt text.
+def draw(name: str, source: str | Records = "shipped") -> tuple[Figure, str]:
+    """One figure of the paper and its alt text, from the records of a source ("shipped", "build") or from opened ones.
 
     Raises:
         ConfigurationError: no figure of that name.
         DataError: its records are missing; names what to run.
     """
     entry = GALLERY[check_name("figure", name, GALLERY)]
-    return entry.draw(_records(Records(source), entry)), entry.alt
+    return entry.draw(_records(Records.of(source), entry)), entry.alt
 
 
-def read(name: str, source: str = "shipped") -> str:
+def read(name: str, source: str | Records = "shipped") -> str:
     """The sentence that reads a figure, with numbers from the records that it is drawn from.
 
     Raises:
@@ -238,7 +238,7 @@ def read(name: str, source: str = "shipped") -> str:
     """
     reading = {name: entry for name, entry in GALLERY.items() if entry.says}
     entry = reading[check_name("figure with a sentence", name, reading)]
-    return entry.says(_records(Records(source), entry))
+    return entry.says(_records(Records.of(source), entry))
 
 
 def build_figures(source: str = "shipped", folder: Path | None = None) -> list[Path]:

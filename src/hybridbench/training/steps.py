@@ -24,7 +24,7 @@ from hybridbench.measurement.timing import Arm, TimingCell
 from hybridbench.stack import import_tensorflow
 from hybridbench.tasks import prepare, read_table
 from hybridbench.training.config import TrialConfig
-from hybridbench.training.optimizers import make_optimizer
+from hybridbench.training.optimizers import keras_optimizers, make_optimizer
 from hybridbench.training.problems import build
 from hybridbench.training.trial import Stepper
 
@@ -278,8 +278,8 @@ def update_step(n_parameters: int, optimizer: str) -> Callable[[], dict[str, flo
     return step
 
 
-def original_step(backend: str, mode: str, n_qubits: int = 8, batch_size: int = 100) -> Step:
-    """A step of the original study's timing cell: maximise the mean <Z0 Z1> of (batch, wires) parameters with Adam, lr 0.1.
+def original_step(backend: str, mode: str, n_qubits: int = 8, batch_size: int = 100, optimizer: str = "adam") -> Step:
+    """A step of the original study's timing cell: maximise the mean <Z0 Z1> of (batch, wires) parameters, learning rate 0.1.
 
     "broadcast" passes the batch at once; "loop" calls the circuit once per parameter set, as the study's sweep did.
     """
@@ -287,13 +287,13 @@ def original_step(backend: str, mode: str, n_qubits: int = 8, batch_size: int = 
     diff_method = "backprop" if backend == "default.qubit" else "adjoint"
     circuit = original_circuit(n_qubits, make_device(backend, n_qubits), diff_method, "tf")
     theta = tf.Variable(np.random.default_rng(0).normal(size=(batch_size, n_qubits)))
-    optimizer = make_optimizer("adam", 0.1)
+    keras_optimizer = make_optimizer(optimizer, 0.1)
 
     def step() -> list[Any]:
         with tf.GradientTape() as tape:
             energy = tf.stack([circuit(row) for row in tf.unstack(theta)]) if mode == "loop" else circuit(theta)
             loss = -tf.reduce_mean(energy)
-        optimizer.apply_gradients([(tape.gradient(loss, theta), theta)])
+        keras_optimizer.apply_gradients([(tape.gradient(loss, theta), theta)])
         return [float(loss), theta.numpy()]
 
     return step
@@ -507,13 +507,18 @@ def update_cell(sizes: list[int], **settings: Any) -> TimingCell:
     return TimingCell("update", 0, 0, 1, arms, **settings)
 
 
-def original_cell(**settings: Any) -> TimingCell:
-    """The original study's exact workload: 8 wires, 100 parameter sets."""
+def original_cells(**settings: Any) -> list[TimingCell]:
+    """The original study's exact workload, 8 wires and 100 parameter sets: by simulator, and by optimizer."""
     arms = (
         Arm("default.qubit/broadcast", f"{HERE}:original_step", {"backend": "default.qubit", "mode": "broadcast"}),
         Arm("lightning.qubit/loop", f"{HERE}:original_step", {"backend": "lightning.qubit", "mode": "loop"}),
     )
-    return TimingCell("original", 8, 1, 100, arms, **settings)
+    broadcast = {"backend": "default.qubit", "mode": "broadcast"}
+    by_optimizer = tuple(Arm(name, f"{HERE}:original_step", {**broadcast, "optimizer": name}) for name in keras_optimizers())
+    return [
+        TimingCell("original", 8, 1, 100, arms, **settings),
+        TimingCell("original_optimizers", 8, 1, 100, by_optimizer, **settings),
+    ]
 
 
 def frontier_cells(n_qubits: int, n_layers: int, **settings: Any) -> list[TimingCell]:
