@@ -307,7 +307,7 @@ LEDGER: tuple[ClaimRule, ...] = (
         "tuning, paired seeds: refuted if all best rates lie inside the range searched and all 90 % intervals lie within 2 "
         "points, confirmed if for a pair whose best rates do the 90 % interval does not and the simultaneous 95 % interval "
         "excludes 0; five seeds or more.",
-        "largest difference in test score between tuned optimizers",
+        "clearest lead in test score between tuned optimizers",
         rules.c25,
     ),
     ClaimRule(

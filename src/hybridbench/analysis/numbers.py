@@ -16,7 +16,7 @@ import pandas as pd
 
 from hybridbench.analysis import optimizers, tables
 from hybridbench.analysis.bench import findings as bench_findings
-from hybridbench.analysis.rules import ENERGY_TARGET, hours_on_20_qubits, trajectory_gap
+from hybridbench.analysis.rules import ENERGY_TARGET, clear_leads, hours_on_20_qubits, test_score_leads, trajectory_gap
 from hybridbench.analysis.statistics import (
     CONFIDENCE,
     EQUIVALENCE_CONFIDENCE,
@@ -507,12 +507,14 @@ def _study_models(records: Records) -> Numbers:
     """The hybrid model against its controls, all tuned, and the gaps of all three."""
     table = records["optimizers"]
     found: Numbers = {}
-    for model in ("hybrid", "separable", "classical"):
-        rows = optimizers.of(table, "tuned", model)
-        if rows.empty:
-            continue
-        gaps, cited = optimizers.gaps(table, "tuned", model), tables.cite(rows)
-        each = {model: gaps.stack()} | ({arm: gaps[arm].dropna() for arm in gaps} if model == "hybrid" else {})
+    by_model = {model: optimizers.gaps(table, "tuned", model) for model in ("hybrid", "separable", "classical")}
+    by_model = {model: gaps for model, gaps in by_model.items() if not gaps.empty}
+    common = sorted(set.intersection(*(set(gaps) for gaps in by_model.values()))) if by_model else []
+    for model, gaps in by_model.items():
+        cited = tables.cite(optimizers.of(table, "tuned", model))
+        # Optimizers with equal seeds share their split: the mean over them is one value.
+        each = {model: gaps[common].mean(axis=1)}
+        each |= {arm: gaps[arm].dropna() for arm in gaps} if model == "hybrid" else {}
         for name, values in each.items():
             if len(values):
                 gap = interquartile_mean(optimizers.by_problem(values))
@@ -581,6 +583,21 @@ def _study_advice(records: Records) -> Numbers:
             found[name] = Number.of(Interval(row.score, row.low, row.high, n), cited)
             if math.isfinite(row.rate_low):
                 found[f"{name}:rate_low"], found[f"{name}:rate_high"] = _rate(row.rate_low), _rate(row.rate_high)
+    return found
+
+
+def _test_score_leads(records: Records) -> Numbers:
+    """Between whom claim C25 finds the clearest lead, and the clearest one without the optimizer that takes no gradient."""
+    clear = clear_leads(test_score_leads(records)[0])
+    found: Numbers = {}
+    for name, leads in (
+        ("c25", clear),
+        ("c25_of_gradients", [lead for lead in clear if "spsa" not in (lead.better, lead.other)]),
+    ):
+        if leads:
+            first = leads[0]
+            found[name] = Number.of(first.interval)
+            found[f"{name}_pair"] = Number(None, words=f"{first.better} over {first.other} on {first.problem}")
     return found
 
 
@@ -664,6 +681,7 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _study_divergence,
     _study_rates,
     _study_models,
+    _test_score_leads,
     _study_advice,
     _study_control,
 )

@@ -724,9 +724,25 @@ def c06(records: Records) -> Finding:
     return Finding(OPEN, number, "a start is faster at some depths and none at all of them")
 
 
-def c25(records: Records) -> Finding:
-    """C25. Leads in test score between tuned optimizers, simultaneous over pairs and tasks."""
-    rows = _of_study(records, "tuned")
+@dataclass(frozen=True)
+class Lead:
+    """One tuned optimizer's lead in test score over another on a data task, in points."""
+
+    problem: str
+    better: str
+    other: str
+    interval: Interval  #: simultaneous over all leads
+    equal: bool  #: within the margin
+    tuned: bool  #: no best rate of the two is at the edge of what was searched
+
+
+def test_score_leads(records: Records) -> tuple[list[Lead], list[str]]:
+    """The leads between all pairs of tuned optimizers on every data task, and whose best rate is at the edge.
+
+    Raises:
+        NotMeasured: no two tuned optimizers with a seed in common.
+    """
+    _of_study(records, "tuned")
     scores = 100 * optimizers.scores(records["optimizers"])
     scores = scores[~scores.index.isin(optimizers.KINDS["energy"], level="problem")]
     edge = optimizers.choices(records["optimizers"])["at_edge"]
@@ -740,24 +756,43 @@ def c25(records: Records) -> Finding:
             if len(both):
                 # The better one first, so that every difference is a lead.
                 first, second = (a, b) if both[a].mean() >= both[b].mean() else (b, a)
-                pairs.append((both[first], both[second], not {a, b} & at_edge))
+                pairs.append((problem, first, second, both[first], both[second], not {a, b} & at_edge))
     if not pairs:
         raise NotMeasured("no two tuned optimizers with a seed in common")
-    leads = [paired_difference(a, b, _bonferroni(len(pairs)), "points") for a, b, _ in pairs]
-    equal = [equivalent_means(a, b, SCORE_MARGIN) for a, b, _ in pairs]
-    cited = tables.cite(rows[~rows["problem"].isin(optimizers.KINDS["energy"])])
-    # Test parts are small: with a few seeds differences can be equal by chance, and leave no spread to judge by.
-    enough = min(lead.n for lead in leads) >= FEWEST_SEEDS
-    clear = [
-        lead
-        for lead, same, (_, _, tuned) in zip(leads, equal, pairs, strict=True)
-        if enough and tuned and not same and lead.low > 0
+    confidence = _bonferroni(len(pairs))
+    leads = [
+        Lead(
+            problem,
+            first,
+            second,
+            paired_difference(a, b, confidence, "points"),
+            equivalent_means(a, b, SCORE_MARGIN),
+            tuned,
+        )
+        for problem, first, second, a, b, tuned in pairs
     ]
-    if clear:
-        return Finding(CONFIRMED, Number.of(max(clear, key=lambda lead: lead.low), cited))
-    largest = max(leads, key=lambda lead: lead.value)
+    return leads, untuned
+
+
+def clear_leads(leads: list[Lead]) -> list[Lead]:
+    """Those that show that optimizers differ, the clearest first."""
+    # Test parts are small: with a few seeds differences can be equal by chance, and leave no spread to judge by.
+    enough = min(lead.interval.n for lead in leads) >= FEWEST_SEEDS
+    clear = [lead for lead in leads if enough and lead.tuned and not lead.equal and lead.interval.low > 0]
+    return sorted(clear, key=lambda lead: -lead.interval.low)
+
+
+def c25(records: Records) -> Finding:
+    """C25. Leads in test score between tuned optimizers, simultaneous over pairs and tasks."""
+    leads, untuned = test_score_leads(records)
+    rows = _of_study(records, "tuned")
+    cited = tables.cite(rows[~rows["problem"].isin(optimizers.KINDS["energy"])])
+    if clear := clear_leads(leads):
+        return Finding(CONFIRMED, Number.of(clear[0].interval, cited))
+    largest = max(leads, key=lambda lead: lead.interval.value).interval
     number = Number.of(largest, cited)
-    if not untuned and all(equal) and enough:
+    enough = min(lead.interval.n for lead in leads) >= FEWEST_SEEDS
+    if not untuned and all(lead.equal for lead in leads) and enough:
         return Finding(REFUTED, number)
     at_edge = f"; the best rate is at the edge of what was searched for {', '.join(untuned)}" if untuned else ""
-    return Finding(OPEN, number, f"{largest.n} seeds do not tell {len(pairs)} pairs of tuned optimizers apart{at_edge}")
+    return Finding(OPEN, number, f"{largest.n} seeds do not tell {len(leads)} pairs of tuned optimizers apart{at_edge}")

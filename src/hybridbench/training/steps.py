@@ -33,7 +33,8 @@ import pennylane as qml  # noqa: E402  (TensorFlow first, with its start-up noti
 
 Step = Callable[[], Any]
 N_CLASSES = 10
-TRIAL_STEPS = 60  #: steps of a sample of the cell "optimizers"
+TRIAL_STEPS = 60  #: steps of a sample of the cell "optimizers", and most updates of one of the cell "update"
+LARGEST_LOOPED = 10_000_000  #: parameters that a sample of the cell "update" changes, one after the other, or at once
 N_VARIABLES = 8  #: the parameters of a model lie in several variables; so do those of the cell "update"
 HERE = "hybridbench.training.steps"
 
@@ -253,27 +254,35 @@ def _given_gradients(n_parameters: int) -> list[tf.Tensor]:
 
 
 def update_step(n_parameters: int, optimizer: str) -> Callable[[], dict[str, float]]:
-    """The traced update of `n_parameters` float64 numbers in `N_VARIABLES` variables, by gradients that all arms share.
+    """The mean update of `n_parameters` float64 numbers in `N_VARIABLES` variables, by gradients that all arms share.
 
-    One update goes before the clocked one: after an arm of ten million parameters the caches hold nothing of a small arm's,
-    and the clock would show that instead.
+    Many small updates are one graph, as the steps of a trial are: the time of a call would be most of theirs. One call goes
+    before the clocked one: after an arm of ten million parameters the caches hold nothing of a small arm's, and the clock
+    would show that instead.
     """
     gradients = _given_gradients(n_parameters)
     variables = [tf.Variable(tf.zeros_like(gradient)) for gradient in gradients]
     keras_optimizer = make_optimizer(optimizer, 0.001)
     keras_optimizer.build(variables)
 
-    @tf.function
+    updates = max(1, min(TRIAL_STEPS, LARGEST_LOOPED // n_parameters))
+
+    @tf.function(autograph=False)
     def update(grads: list[tf.Tensor]) -> tf.Tensor:
-        keras_optimizer.apply_gradients(zip(grads, variables, strict=True))
+        def one(number: tf.Tensor) -> list[tf.Tensor]:
+            with tf.control_dependencies([keras_optimizer.apply_gradients(zip(grads, variables, strict=True))]):
+                return [number + 1]
+
+        done = tf.while_loop(lambda number: number < updates, one, [tf.constant(0)], parallel_iterations=1)
         # One number comes back: the call returns when all variables are written, and copying them out would be clocked too.
-        return variables[-1][-1]
+        with tf.control_dependencies(done):
+            return variables[-1][-1]
 
     def step() -> dict[str, float]:
         float(update(gradients))
         begin = time.perf_counter()
         float(update(gradients))
-        return {"step": time.perf_counter() - begin}
+        return {"step": (time.perf_counter() - begin) / updates}
 
     return step
 

@@ -104,7 +104,7 @@ def _limits(budget: int, longest: int, tuned: pd.DataFrame) -> str:
     text = (
         f"It says nothing about circuits of more than {tuned['n_qubits'].max()} qubits or {tuned['n_layers'].max()} layers, "
         "about noise or shots, or about learning rates that change during a run: none of these was measured. Where "
-        "intervals overlap, the order is a matter of chance."
+        "intervals overlap, the order may be a matter of chance."
     )
     if budget > longest:
         text = (
