@@ -73,7 +73,7 @@ def _cells(name: str, row: pd.Series) -> tuple[str, ...]:
     return style_of(str(name)).label, rates, score, diverged, row["evidence"]
 
 
-def _range(low: float, high: float, digits: str = ".2g") -> str:
+def _range(low: float, high: float, digits: str = ".1g") -> str:
     return f"{low:{digits}}" if low == high else f"{low:{digits}} to {high:{digits}}"
 
 
