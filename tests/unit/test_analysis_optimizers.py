@@ -55,12 +55,14 @@ def test_the_kinds_of_problems_are_those_of_the_study():
     assert sorted(kinds) == sorted(study.PROBLEMS)
     for problem, kind in kinds.items():
         assert kind == ("energy" if problem in ENERGIES else tasks.get(problem).kind)
-    assert (study.RATES, study.BUDGET) == (optimizers.RATES, optimizers.BUDGET)
+    shared = ("RATES", "BUDGET", "SCORE_DECIMALS")
+    assert [getattr(study, name) for name in shared] == [getattr(optimizers, name) for name in shared]
     assert set(optimizers.REFERENCE) <= set(study.OPTIMIZERS)
 
 
 def test_the_protocol_says_what_the_code_runs():
     from hybridbench.training import study
+    from hybridbench.training.trial import QUARTERS
 
     protocol = " ".join((paths.root() / "docs/protocol.md").read_text().split())
 
@@ -82,6 +84,13 @@ def test_the_protocol_says_what_the_code_runs():
         f"Adam at rate {study.START_RATE:g}, {', '.join(map(str, layers))} and {deepest} layers",
         f"{run.steps} steps, evaluated every {run.every} (",
         f"in `starts` every {study.START_EVERY})",
+        f"(in the phases `tuning` and `rates` every {run.steps // QUARTERS}, in",
+        f"the framework's own rate and settings, {span(study.SEEDS)}, hybrid model |",
+        f"identity blocks and uniform, {span(study.SEEDS)} |",
+        f"more in the {['', '', 'two'][round(np.log10(study.WIDENING))]} decades beyond",
+        f"agree to {['', '', '', '', '', '', 'six', '', '', 'nine'][study.SCORE_DECIMALS]} decimals",
+        f"in the first {100 * optimizers.TARGET_SHARE:g} % of the steps",
+        f"within {100 * optimizers.NEAR_BEST:g} % of the lowest mean validation loss",
         *(f"`{problem}`" for problem in study.PROBLEMS),
         *(f"`{name}`" for name in study.OPTIMIZERS),
         *(f"| `{phase}` |" for phase in PHASES),

@@ -11,7 +11,7 @@ from hybridbench.circuits import ansatze, spec
 from hybridbench.circuits.properties import gradient_liveness
 from hybridbench.measurement import checksums, records
 from hybridbench.report import style
-from hybridbench.training import loop, optimizers, steps
+from hybridbench.training import loop, optimizers, steps, study
 from hybridbench.training.config import TrainingConfig
 from hybridbench.workflow import profiles
 
@@ -43,9 +43,9 @@ def test_an_optimizer(monkeypatch):
     exec(code("An optimizer"), names)
     rows = loop.train(TrainingConfig("wine", n_qubits=2, n_layers=1, batch_size=16, epochs=1, optimizer="adamax"))
     assert np.isfinite(rows[-1]["val_loss"])
-    (line,) = re.findall(r"--param '(.*?)'", section("An optimizer"))
-    profile = profiles.override(profiles.load("quick"), [line])
-    assert profile["05_optimizer_comparison"]["optimizers"] == ["adam", "adamax"]
+    (named,) = re.findall(r"hybridbench study((?: --optimizer \w+)+)`", section("An optimizer"))
+    monkeypatch.setattr(study, "OPTIMIZERS", optimizers.OPTIMIZERS)
+    assert study.plans(["basins"], ["hybrid"], named.split()[1::2])
 
 
 def test_a_task(monkeypatch, tmp_path):

@@ -11,7 +11,7 @@ import engine_reference as reference
 import numpy as np
 import pennylane as qml
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pennylane.ops.functions import bind_new_parameters
 from test_engine_compiler import BATCH, circuits, strongly_entangling, unitary, values
@@ -79,7 +79,10 @@ def truth(operations, measurements, wires, cotangent):
         bound = [bind_new_parameters(op, data[i]) if i in turned else op for i, op in enumerate(operations)]
         script = qml.tape.QuantumScript(bound, measurements)
         device = qml.device("default.qubit", wires=wires)
-        results = qml.execute([script], device, diff_method="backprop", interface="tf")[0]
+        try:
+            results = qml.execute([script], device, diff_method="backprop", interface="tf")[0]
+        except tf.errors.UnimplementedError:  # TensorFlow cannot broadcast all of default.qubit's shapes
+            assume(False)
         results = results if isinstance(results, list | tuple) else [results]
         batch = len(cotangent)
         rows = [tf.broadcast_to(tf.reshape(tf.cast(r, tf.float64), (-1,)), (batch,)) for r in results]

@@ -200,7 +200,10 @@ def test_study_says_how_to_use_several_machines():
         (("--problem", "wines"), "Unknown problem 'wines'. Did you mean 'wine'"),
         (("--model", "hybird"), "Unknown model 'hybird'. Did you mean 'hybrid'"),
         (("--optimizer", "adamm"), "Unknown optimizer 'adamm'. Did you mean 'adam"),
-        (("--problem", "basins", "--model", "classical"), "no trials of ['basins'] with model ['classical']"),
+        (
+            ("--problem", "basins", "--model", "classical"),
+            "no such trials: problems basins and original have the hybrid model only",
+        ),
         (("--workers", "0"), "workers is 0, and must be a whole number of at least 1"),
         (("--scheduler", "host:8786"), "cluster is 'host:8786', and must be 'local', 'here' or an address"),
         (("--scheduler", "tcp://127.0.0.1:1"), "No Dask scheduler answers at tcp://127.0.0.1:1"),
@@ -252,11 +255,10 @@ def test_rerun_fails_only_on_the_machine_of_the_records(checkout, monkeypatch, c
     from hybridbench.training import rerun
 
     name = this_machine().id if machine == "here" else machine
-    monkeypatch.setattr(records, "read_records", lambda study, source: pd.DataFrame({"machine": [name]}))
-    monkeypatch.setattr(
-        rerun, "rerun", lambda table, n, seed: pd.DataFrame({"record": ["a", "b"], "difference": [0, apart]})
-    )
-    found, out, _ = call(monkeypatch, capsys, "rerun", "--records", "2")
-    assert found == code
+    found = pd.DataFrame({"record": ["a", "b"], "machine": name, "difference": [0, apart]})
+    monkeypatch.setattr(records, "read_records", lambda study, source: pd.DataFrame())
+    monkeypatch.setattr(rerun, "rerun", lambda table, n, seed: found)
+    exit_code, out, _ = call(monkeypatch, capsys, "rerun", "--records", "2")
+    assert exit_code == code
     assert f"{2 if apart < 1e-6 else 1} of 2 records agree to 1e-06" in out
-    assert ("not the one of the records" in out) == (machine == "elsewhere")
+    assert ("not the one of these records" in out) == (machine == "elsewhere")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hybridbench.errors import ConfigurationError, check_name
@@ -127,6 +128,9 @@ class TrialConfig:
         _check_positive(self, "steps", "every", "n_qubits", "n_layers", "batch_size")
         if self.steps % self.every:
             raise ConfigurationError(f"every is {self.every}, and must divide steps, which is {self.steps}.")
+        if isinstance(self.seeds, str) or not isinstance(self.seeds, Sequence):
+            raise ConfigurationError(f"seeds is {self.seeds!r}, and must be a tuple of whole numbers.")
+        object.__setattr__(self, "seeds", tuple(self.seeds))
         if not self.seeds:
             raise ConfigurationError("seeds is empty, and a trial needs at least one seed.")
         for seed in self.seeds:
@@ -138,6 +142,10 @@ class TrialConfig:
         from hybridbench.training.optimizers import OPTIMIZERS
 
         known = [knob.name for knob in OPTIMIZERS[check_name("optimizer", self.optimizer, OPTIMIZERS)].knobs]
+        if not isinstance(self.knobs, Sequence) or not all(isinstance(p, Sequence) and len(p) == 2 for p in self.knobs):
+            raise ConfigurationError(f"knobs is {self.knobs!r}, and must be pairs of a name and a number.")
+        if len({name for name, _ in self.knobs}) < len(self.knobs):
+            raise ConfigurationError(f"knobs is {self.knobs!r}, and must name every knob once.")
         for name, value in self.knobs:
             check_name(f"knob of {self.optimizer}", name, known)
             if not _is_number(value):

@@ -63,19 +63,20 @@ def rerun(table: pd.DataFrame, n: int, seed: int = 0) -> pd.DataFrame:
         seed: of the draw.
 
     Returns:
-        One row a record: record, phase, problem, model, optimizer, learning_rate and difference (see `difference`).
+        One row a record: record, machine, phase, problem, model, optimizer, learning_rate and difference (see `difference`).
 
     Raises:
-        ConfigurationError: `n` is not from 1 to the number of records.
+        ConfigurationError: `n` is not from 1 to the number of records, or `seed` is negative.
         DataError: as `config_of`.
     """
-    names = table["record"].unique()
-    if not 1 <= n <= len(names):
-        raise ConfigurationError(f"{n} records are to be run again, and there are {len(names)}: give 1 to {len(names)}.")
-    chosen = table[table["record"].isin(np.random.default_rng(seed).choice(names, n, replace=False))]
-    # In this order a graph that is traced once serves all records that it fits.
-    groups = [rows for _, rows in chosen.groupby(["problem", "model", "optimizer", "record"])]
-    about = ["record", "phase", "problem", "model", "optimizer", "learning_rate"]
+    about = ["record", "machine", "phase", "problem", "model", "optimizer", "learning_rate"]
+    # In this order a graph that is traced once serves all records that it fits; a machine's record is one of its own.
+    groups = [rows for _, rows in table.groupby(["problem", "model", "optimizer", "record", "machine"])]
+    if not 1 <= n <= len(groups):
+        raise ConfigurationError(f"{n} records are to be run again, and there are {len(groups)}: give 1 to {len(groups)}.")
+    if seed < 0:
+        raise ConfigurationError(f"seed is {seed}, and must be at least 0.")
+    groups = [groups[i] for i in sorted(np.random.default_rng(seed).choice(len(groups), n, replace=False))]
     return pd.DataFrame(
         {**rows.iloc[0][about], "difference": difference(rows, pd.DataFrame(run_trial(config_of(rows))))}
         for rows in track(groups, "again")

@@ -231,7 +231,9 @@ def study_command(
 
     plans = study.plans(problem or study.PROBLEMS, model or study.MODELS, optimizer or tuple(OPTIMIZERS))
     if not plans:
-        raise ConfigurationError(f"The study has no trials of {problem} with model {model} and optimizer {optimizer}.")
+        raise ConfigurationError(
+            "The study has no such trials: problems basins and original have the hybrid model only, and qng needs a circuit."
+        )
     store = RecordStore(study.STUDY)
     try:
         run_plans(store, plans, trial.run_trial, study.STUDY, scheduler or "local", workers)
@@ -272,9 +274,9 @@ def rerun_command(
     )
     if len(apart):
         print(apart.to_string(index=False))
-        if this_machine().id in set(table["machine"]):
+        if this_machine().id in set(apart["machine"]):
             raise typer.Exit(1)
-        print("This machine is not the one of the records: compare the verdicts ('hybridbench run') instead.")
+        print("This machine is not the one of these records: compare the verdicts ('hybridbench run') instead.")
 
 
 @app.command("claims")

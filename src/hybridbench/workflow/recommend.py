@@ -10,7 +10,6 @@ from hybridbench.analysis import optimizers
 from hybridbench.analysis.statistics import Interval
 from hybridbench.analysis.tables import NotMeasured, Number, Records
 from hybridbench.errors import ConfigurationError, DataError, check_name
-from hybridbench.report.style import style_of
 
 HEADER = ("optimizer", "learning rate", "score", "diverged", "evidence")
 SCORES = {
@@ -48,9 +47,10 @@ def advise(task: str, budget: int, source: str = "shipped") -> Advice:
         table = Records(source)["optimizers"]
     except NotMeasured as gap:
         raise DataError(f"No recommendation without records ({gap} in {source!r}): run 'hybridbench study' first.") from gap
-    tuned = optimizers.of(table, "tuned")
     problems = [problem for problem in kinds[task] if problem != optimizers.LEFT_OUT]
-    tuned = tuned[tuned["problem"].isin(problems)]
+    # Before a machine is chosen: it has to be the one with these problems.
+    table = table[table["problem"].isin(problems)]
+    tuned = optimizers.of(table, "tuned")
     if tuned.empty:
         raise DataError(f"The {source} records have no tuned runs of {task}: run 'hybridbench study' first.")
     first, longest = int(tuned.loc[tuned["step"] > 0, "step"].min()), int(tuned["steps"].max())
@@ -61,7 +61,7 @@ def advise(task: str, budget: int, source: str = "shipped") -> Advice:
     return Advice(
         f"Optimizers for {task} within {budget} steps, best first",
         tuple(_cells(name, row) for name, row in found.iterrows()),
-        _rests_on(task, tuned, measured[measured["problem"].isin(problems)]),
+        _rests_on(task, tuned, measured),
         _limits(budget, longest, tuned),
     )
 
@@ -69,11 +69,15 @@ def advise(task: str, budget: int, source: str = "shipped") -> Advice:
 def _cells(name: str, row: pd.Series) -> tuple[str, ...]:
     score = Number.of(Interval(row["score"], row["low"], row["high"], 0)).text
     diverged = "not measured" if pd.isna(row["diverged"]) else f"{100 * row['diverged']:.0f} %"
-    rates = "not measured" if pd.isna(row["rate_low"]) else _range(row["rate_low"], row["rate_high"])
-    return style_of(str(name)).label, rates, score, diverged, row["evidence"]
+    rates = (
+        "not measured"
+        if pd.isna(row["rate_low"])
+        else _range(*(float(f"{row[end]:.1g}") for end in ("rate_low", "rate_high")))
+    )
+    return str(name), rates, score, diverged, row["evidence"]
 
 
-def _range(low: float, high: float, digits: str = ".1g") -> str:
+def _range(low: float, high: float, digits: str = "g") -> str:
     return f"{low:{digits}}" if low == high else f"{low:{digits}} to {high:{digits}}"
 
 
@@ -89,7 +93,7 @@ def _rests_on(task: str, tuned: pd.DataFrame, measured: pd.DataFrame) -> str:
         f"evaluation within the budget by validation data, each optimizer at the setting that its own tuning chose. It "
         f"rests on hybrid models for {problems}, with {_span(tuned['n_qubits'], 'qubit')}, "
         f"{_span(tuned['n_layers'], 'layer')} and batches of {_span(tuned['batch_size'], 'sample')}, over "
-        f"{_span(seeds, 'seed')}."
+        f"{_span(seeds, 'seed')}. Diverged: share of its tuning runs, at whatever rate, that did."
     )
     if len(measured):
         rates = measured["learning_rate"]
@@ -106,6 +110,11 @@ def _limits(budget: int, longest: int, tuned: pd.DataFrame) -> str:
         "about noise or shots, or about learning rates that change during a run: none of these was measured. Where "
         "intervals overlap, the order may be a matter of chance."
     )
+    if budget < longest:
+        text = (
+            f"Settings were tuned, and learning rates and divergence measured, over runs of {longest} steps: for fewer "
+            f"steps other rates may be better. {text}"
+        )
     if budget > longest:
         text = (
             f"The longest measured runs have {longest} steps: the scores are those of {longest} steps and not of {budget}, "
