@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import platform
 import re
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 
 from hybridbench.errors import StackError
@@ -25,6 +27,11 @@ PENNYLANE = "0.41.1"
 
 def _is_no_cast_notice(record: logging.LogRecord) -> bool:
     return "You are casting an input of type complex" not in record.getMessage()
+
+
+def _has_avx2() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return platform.machine() == "x86_64" and cpuinfo.is_file() and " avx2" in cpuinfo.read_text()
 
 
 def prepare_stack() -> None:
@@ -39,6 +46,10 @@ def prepare_stack() -> None:
             f"PennyLane {found} is installed, and the suite needs {PENNYLANE}, the last with KerasLayer: "
             "run 'make setup', or 'pip install --require-hashes -r requirements.lock'."
         )
+    # OpenBLAS has kernels for every kind of processor, and their rounding differs: principal components would too, and with
+    # them every run at a rate at which training is chaotic. Those for Haswell serve wherever there is AVX2.
+    if _has_avx2():
+        os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")  # read when NumPy is loaded
     if os.environ.get("TF_USE_LEGACY_KERAS") not in {"1", "True", "true"}:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
         # TensorFlow looks at the switch when `tf.keras` is first used, which may be long after its import.

@@ -61,3 +61,13 @@ def test_an_unknown_name_names_the_nearest():
         errors.check_name("optimizer", "adm", ["adam", "sgd"])
     assert "Known: adam, sgd." in str(raised.value)
     assert errors.check_name("optimizer", "sgd", ["adam", "sgd"]) == "sgd"
+
+
+@pytest.mark.skipif(not stack._has_avx2(), reason="needs a processor with AVX2")
+def test_linear_algebra_rounds_alike_whatever_the_processor():
+    program = "import hybridbench, os; print(os.environ['OPENBLAS_CORETYPE'])"
+    program += "\nfrom threadpoolctl import threadpool_info; import numpy"
+    program += "\nprint(*{found['architecture'] for found in threadpool_info() if found['internal_api'] == 'openblas'})"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.split() == ["Haswell", "Haswell"]
