@@ -310,6 +310,7 @@ def test_a_worker_with_another_hybridbench_or_none_is_refused(store, log, tmp_pa
 
 
 PROGRAM = """
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -318,6 +319,8 @@ from hybridbench.measurement.records import RecordStore
 from hybridbench.training import sweep
 
 if __name__ == "__main__":
+    # A test that is started in the background inherits that the signal is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1])
     plans = [sweep_toys.plan(name, 40, []) for name in "abc"]
     run = partial(sweep_toys.run, log=folder / "log", seconds=0.05)
