@@ -436,6 +436,14 @@ def _aggregates(study: pd.DataFrame) -> dict[str, dict[str, Interval]]:
     return {phase: optimizers.aggregate(study, phase).to_dict() for phase in family("phase")}
 
 
+def _name_rows(fig: Figure, axes: Axes, arms: Sequence[str], values: str) -> None:
+    """Label a dot plot with a row an optimizer, and put its legend below."""
+    axes.set_yticks(range(len(arms)), [_label(arm) for arm in arms])
+    axes.set_ylim(-0.6, len(arms) - 0.4)
+    axes.set_xlabel(values)
+    legend_below(fig, [axes], 2)
+
+
 def iqm(study: pd.DataFrame) -> Figure:
     """Interquartile mean of the normalised scores over all problems and seeds, tuned beside the framework's defaults."""
     aggregates = _aggregates(study)
@@ -451,10 +459,7 @@ def iqm(study: pd.DataFrame) -> Figure:
             intervals = [known[arm] for arm in own]
             style = style_of(phase).line(linestyle="none", markersize=6)
             axes.errorbar([i.value for i in intervals], [arms.index(arm) for arm in own], xerr=bars(intervals), **style)
-        axes.set_yticks(range(len(arms)), [_label(arm) for arm in arms])
-        axes.set_ylim(-0.6, len(arms) - 0.4)
-        axes.set_xlabel("interquartile mean of normalised scores (1 is best; 95 % interval)")
-        legend_below(fig, [axes], 2)
+        _name_rows(fig, axes, arms, "interquartile mean of normalised scores (1 is best; 95 % interval)")
     return fig
 
 
@@ -497,10 +502,7 @@ def basins(study: pd.DataFrame) -> Figure:
             )  # fmt: skip
             style = style_of(arm).line(linestyle="none", markersize=6, label=None)
             axes.errorbar(means[arm].value, place, xerr=bars([means[arm]]), **style)
-        axes.set_yticks(range(len(arms)), [_label(arm) for arm in arms])
-        axes.set_ylim(-0.6, len(arms) - 0.4)
-        axes.set_xlabel("coordinates that end in the global basin (%; mean and 95 % interval over seeds)")
-        legend_below(fig, [axes], 2)
+        _name_rows(fig, axes, arms, "coordinates that end in the global basin (%; mean and 95 % interval over seeds)")
     return fig
 
 
