@@ -1,6 +1,7 @@
 """The timing harness: its rules, and that breaking one is refused."""
 
 import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from hybridbench.errors import ConfigurationError
-from hybridbench.measurement import timing
+from hybridbench.measurement import records, timing
 from hybridbench.measurement.timing import Arm, TimingCell
 
 # In a fresh process this file is found from the repository root; in this one it has the name that pytest gave it.
@@ -39,6 +40,10 @@ def settings(parent):
     found = {"threads": max(threads), "gpu": int(os.environ["HYBRIDBENCH_TF_GPU"]), "fresh": int(os.getpid() != parent)}
     assert len(threads) == 1
     return lambda: {"step": 1.0, **found}
+
+
+def sleeping():
+    time.sleep(30)
 
 
 def failing():
@@ -99,6 +104,26 @@ def test_the_process_is_fresh_its_threads_are_fixed_and_gpus_are_hidden():
     found = pd.DataFrame(rows).groupby("part")["seconds"].first()
     assert proof is None
     assert found[["threads", "gpu", "fresh"]].tolist() == [1, 0, 1]
+
+
+def test_what_takes_too_long_is_ended_and_kept_nowhere(tmp_path):
+    with pytest.raises(timing.TimeLimitReached, match=r"stopped after 1 s; nothing of it was kept"):
+        timing.measure(cell(arm("slow", sleeping, FRESH)), limit=1.0, log=tmp_path / "log")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("device", "seen"), [("GPU:0", "1"), ("CPU:0", "0")])
+def test_tensorflow_sees_a_gpu_only_where_a_gpu_arm_names_it(device, seen):
+    """Beside lightning.gpu, whose tensors are on the CPU, TensorFlow would take half of the GPU's memory."""
+    beside = cell(arm("cpu", counting), replace(arm("gpu", counting, device=device), gpu=True))
+    assert timing._environment(beside)["HYBRIDBENCH_TF_GPU"] == seen
+    assert timing._environment(cell(arm("cpu", counting, device="GPU:0")))["HYBRIDBENCH_TF_GPU"] == "0"
+
+
+def test_arms_and_cells_keep_the_names_of_their_records():
+    """What is measured stays measured: a new field of `Arm` or `TimingCell` would rename every record."""
+    given = TimingCell("test", 2, 1, 1, (Arm("a", "m:f", {"x": 1}), Arm("b", "m:g", gpu=True)))
+    assert records.config_hash(given) == "fe2ad956dcfd3c2b"
 
 
 def test_a_failing_arm_is_reported_with_its_reason():

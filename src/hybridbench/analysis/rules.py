@@ -323,6 +323,8 @@ def c08(records: Records) -> Finding:
     """C08. FusedAdam's trajectory against Adam's; only where they differ is there a ranking to test."""
     gap, table = trajectory_gap(records)
     number = Number(gap, n=len(table), unit="1", records=tables.cite(table))
+    if table["seed"].nunique() < 2:
+        return Finding(OPEN, number, "one seed, two are needed")
     if gap <= SAME:
         return Finding(REFUTED, number)
     energies = tables.final_energies(records)
@@ -454,6 +456,8 @@ def c12(records: Records) -> Finding:
             if 0.01 not in scores[name] or not others:
                 continue
             cases += 1
+            if scores[name][0.01].count() < 2:
+                continue  # of one seed nothing is better than another: the case counts, and decides nothing
             # A rate at which a seed diverged beats nothing, and is beaten by one at which none did.
             sound = [rate for rate in others if np.isfinite(scores[name][rate]).all()]
             if scores[name][0.01].eq(-math.inf).any():

@@ -68,6 +68,21 @@ COLUMNS: dict[str, Column] = {
     "calls": Column("1", "consecutive calls whose mean is one timed repetition"),
     "peak_memory_mib": Column("MiB", "most memory that the arm's process held at once"),
     "packages": Column("-", "JSON of the versions in the arm's own environment"),
+    "gpu_utilisation_percent": Column("%", "highest utilisation of the GPU while this GPU arm ran alone; empty elsewhere"),
+    "gpu_memory_mib": Column(
+        "MiB",
+        "memory that this process took on the GPU to build the arm and call it once; a cell's first one loads CUDA too",
+    ),
+    "gpu_energy_joules": Column(
+        "J",
+        "energy that the whole GPU, its idle draw included, took for one step of the GPU arm alone; empty where uncounted",
+    ),
+    "kernels": Column(
+        "1", "kernels that one step of the GPU arm launched, by its engine's own count; empty where uncounted"
+    ),
+    "traffic_bytes": Column(
+        "B", "memory traffic on the GPU of one step, one reading and one writing of all states a kernel; exact for a copy"
+    ),
     "note": Column("-", "why an arm has no times; empty where it has"),
     # training results
     "step": Column("1", "optimizer steps taken before this row"),
@@ -106,13 +121,15 @@ COLUMNS: dict[str, Column] = {
     "system": Column("-", "operating system, kernel, architecture"),
     "python": Column("-", "version"),
     "pennylane": Column("-", "version"),
-    "pennylane_lightning": Column("-", "version"),
-    "tensorflow": Column("-", "version"),
-    "tf_keras": Column("-", "version"),
+    "pennylane_lightning": Column("-", "version; empty where it is not installed"),
+    "tensorflow": Column("-", "version; empty where it is not installed"),
+    "tf_keras": Column("-", "version; empty where it is not installed"),
     "numpy": Column("-", "version"),
     "scipy": Column("-", "version"),
+    "pennylane_lightning_gpu": Column("-", "version; empty where it is not installed"),
+    "numba_cuda": Column("-", "version; empty where it is not installed"),
     "commit": Column("-", "commit of the suite; '+changes' where the package differed from it"),
-    "proof": Column("-", "JSON of what NVML saw while a GPU row was taken; empty for CPU rows"),
+    "proof": Column("-", "JSON of what NVML saw while a cell with GPU arms was taken; empty elsewhere"),
     "created_utc": Column("-", "when the record was written, ISO 8601"),
 }
 

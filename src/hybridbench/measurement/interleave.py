@@ -26,8 +26,9 @@ from typing import Any
 import psutil
 
 from hybridbench import paths
+from hybridbench.measurement.evidence import TimingError, check_same_work
 from hybridbench.measurement.machine import available_memory_bytes
-from hybridbench.measurement.timing import THREAD_VARIABLES, Arm, TimingError
+from hybridbench.measurement.timing import THREAD_VARIABLES, Arm
 
 WORKER = Path(__file__).with_name("worker.py")
 #: A sample shorter than this is the mean of as many calls as fill it.
@@ -41,8 +42,6 @@ SHARE_OF_MEMORY = 0.9
 #: Most samples that an arm gives in one process.
 MAX_SAMPLES = 20
 ROUNDS = 5
-#: Relative difference up to which two arms' losses are those of the same work in single precision.
-SAME_LOSS = 2e-3
 
 
 @dataclass(frozen=True)
@@ -186,26 +185,6 @@ def plan_samples(call_seconds: float, seconds: float) -> int:
 def share(samples: int, round_: int, rounds: int = ROUNDS) -> int:
     """How many of an arm's `samples` it gives in round `round_`: all rounds together give all, spread evenly."""
     return samples * (round_ + 1) // rounds - samples * round_ // rounds
-
-
-def check_same_work(losses: Mapping[str, Sequence[float]]) -> None:
-    """Compare what the arms computed in their first calls, with the same data and the same initial weights.
-
-    Args:
-        losses: arm → its loss before the first step and after it, as far as it has to agree.
-
-    Raises:
-        TimingError: two arms differ: they do not do the same work.
-    """
-    for index, what in enumerate(("at the start", "after one step")):
-        found = {name: values[index] for name, values in losses.items() if len(values) > index}
-        for name, loss in found.items():
-            first = next(iter(found))
-            if not math.isclose(loss, found[first], rel_tol=SAME_LOSS):
-                raise TimingError(
-                    f"The loss {what} is {loss:.6g} in arm {name!r} and {found[first]:.6g} in {first!r}: the arms do not do "
-                    "the same work, so nothing was recorded; mend the arm."
-                )
 
 
 class _Generation:

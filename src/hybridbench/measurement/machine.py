@@ -17,7 +17,16 @@ import psutil
 from hybridbench import paths
 from hybridbench.measurement.proof import visible_gpus
 
-RECORDED_PACKAGES = ("pennylane", "pennylane-lightning", "tensorflow", "tf-keras", "numpy", "scipy")
+RECORDED_PACKAGES = (
+    "pennylane",
+    "pennylane-lightning",
+    "tensorflow",
+    "tf-keras",
+    "numpy",
+    "scipy",
+    "pennylane-lightning-gpu",
+    "numba-cuda",
+)
 
 
 @dataclass(frozen=True)
@@ -90,12 +99,20 @@ def commit() -> str:
     return head[:12] + ("+changes" if status.stdout.strip() else "")
 
 
+def version(package: str) -> str:
+    """The version of an installed package, "" where it is not installed: the CUDA engine is timed without TensorFlow."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def provenance() -> dict[str, str | int | float]:
     """The columns that say where a record comes from: machine, versions, commit."""
     machine = this_machine()
     columns: dict[str, str | int | float] = {"machine": machine.id, **asdict(machine)}
     columns["python"] = platform.python_version()
     for package in RECORDED_PACKAGES:
-        columns[package.replace("-", "_")] = metadata.version(package)
+        columns[package.replace("-", "_")] = version(package)
     columns["commit"] = commit()
     return columns

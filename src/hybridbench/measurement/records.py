@@ -86,8 +86,14 @@ class RecordStore:
 
         Raises:
             DataError: the record exists; records are never overwritten.
-            ConfigurationError: there are no rows, or a column is not documented in `columns.py`.
+            ConfigurationError: there are no rows, a column is not documented in `columns.py`, or one of the arms is a GPU
+                arm and there is no proof.
         """
+        if not proof and any(getattr(arm, "gpu", False) for arm in getattr(config, "arms", ())):
+            raise ConfigurationError(
+                f"The record of cell {config.cell!r} has GPU arms and no proof from the driver: nothing was written; "
+                "time it through hybridbench.measurement.timing.measure."
+            )
         if not rows:
             raise ConfigurationError(f"The record of {config!r} has no rows; nothing was written.")
         shared = {"record": config_hash(config), "study": self.study, **config_columns(config)}
@@ -181,23 +187,40 @@ def read_records(study: str, source: str = "shipped") -> pd.DataFrame:
     return pd.concat([_read_parquet(file) for file in files], ignore_index=True)
 
 
-def ship(studies: Sequence[str]) -> list[Path]:
-    """Replace this machine's shipped tables by its own records in `build/records` and renew the checksums.
+def ship(studies: Sequence[str], build: Path | None = None) -> list[Path]:
+    """Replace shipped tables by own records and renew the checksums.
 
-    A study's rows are taken whole: what `build/records/<study>` holds is what is shipped, nothing else. Studies without
-    own records keep the shipped table. Returns the tables written.
+    A study's rows are taken whole: what `records/<study>` of the folder holds is what is shipped for its machine, nothing
+    else. Studies and machines without own records keep the shipped table.
+
+    Args:
+        studies: which.
+        build: the folder of what a run made, this machine's unless given: another machine's, copied here, ships as well.
+
+    Returns:
+        The tables written.
 
     Raises:
-        DataError: a study has no records, or another file of `data/` is damaged: the new checksums would hide it.
+        DataError: a study has no records, a GPU row has no proof, or another file of `data/` is damaged: the new checksums
+            would hide it. Nothing was written.
     """
     if (paths.data_dir() / SUMS).is_file():
         replaced = {paths.data_dir() / "records" / study for study in studies}
         for name in read_checksums():
             if (paths.data_dir() / name).parent not in replaced:
                 verify(paths.data_dir() / name)
+    folder = (build or paths.build_dir()) / "records"
+    tables = {study: RecordStore(study, folder / study).read() for study in studies}
+    for study, table in tables.items():
+        if "arms" in table:
+            unproven = table[table["arms"].str.contains('"gpu": true') & (table["proof"] == "")]
+            if len(unproven):
+                raise DataError(
+                    f"Record {unproven['record'].iloc[0]} of study {study!r} has GPU arms and no proof from the driver; "
+                    "delete it and measure again."
+                )
     written = []
-    for study in studies:
-        table = RecordStore(study).read()
+    for study, table in tables.items():
         for machine, rows in table.groupby("machine", sort=True):
             target = paths.data_dir() / "records" / study / f"{machine}.parquet"
             _write_parquet(rows.sort_values(["record"], kind="stable").reset_index(drop=True), target, replace=True)

@@ -4,10 +4,15 @@ A *cell* compares *arms*, ways of doing the same work. All arms of a cell run in
 fixed before any library starts. After one first call each (building, tracing, compiling; recorded by itself) and some
 untimed repetitions, every sample calls each arm once, in an order shuffled anew: whatever disturbs the machine disturbs the
 arms alike, and ratios are taken within a sample.
+
+A cell with GPU arms is watched through the driver, and before the samples every arm runs alone for a moment: a GPU arm has
+to make the GPU work, a CPU arm must not. The harness itself waits for the device before each reading of the clock. What the
+arms have to say of themselves stands in `hybridbench.measurement.evidence`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -24,10 +29,12 @@ from typing import Any
 
 import numpy as np
 
-from hybridbench.errors import ConfigurationError, HybridbenchError
+from hybridbench.errors import ConfigurationError
+from hybridbench.measurement import evidence
+from hybridbench.measurement.evidence import Evidence, TimingError
 from hybridbench.measurement.machine import available_cores
-from hybridbench.measurement.proof import GpuWatch
-from hybridbench.measurement.records import RecordStore
+from hybridbench.measurement.proof import IDLE_MARGIN, SLOW_INTERVAL, GpuWatch
+from hybridbench.measurement.records import RecordStore, config_hash
 
 MIN_SAMPLES = 30
 
@@ -42,8 +49,8 @@ THREAD_VARIABLES = (
 )
 
 
-class TimingError(HybridbenchError, RuntimeError):
-    """A measurement broke one of the rules, or the timed process failed."""
+class TimeLimitReached(TimingError):
+    """A cell was stopped because its time was up; nothing of it was kept."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,8 @@ class Arm:
 
     `factory` is "module:function". Called with `arguments` it returns a function without arguments that does the work once
     and returns its result on the host: a number or NumPy array, or a dict of part name → seconds that it clocked itself,
-    "step" for the whole among them.
+    "step" for the whole among them. A GPU arm must not clock itself, and its function carries the attributes `evidence` and
+    `synchronize` (`hybridbench.measurement.evidence`).
     """
 
     name: str
@@ -108,29 +116,77 @@ def _load(factory: str) -> Callable[..., Callable[[], Any]]:
     return getattr(importlib.import_module(module), name)
 
 
-def time_here(cell: TimingCell) -> list[dict[str, Any]]:
+def _first_result(cell: TimingCell, arm: Arm, call: Callable[[], Any]) -> None:
+    """Call an arm for the first time, wait until its work is done, and look at the result."""
+    result = call()
+    _waiter(arm, call)()
+    _check_on_host(cell, arm.name, result)
+    if not isinstance(result, Mapping):
+        return
+    if arm.gpu:
+        raise TimingError(
+            f"GPU arm {arm.name!r} of cell {cell.cell!r} clocks itself: only the harness waits for the device before it "
+            "reads the clock; return the result, and name the steps of a call in the attribute `steps`."
+        )
+    if "step" not in result:
+        raise TimingError(f"Arm {arm.name!r} of cell {cell.cell!r} clocks parts {list(result)} but not the whole, 'step'.")
+
+
+def _waiter(arm: Arm, call: Callable[[], Any]) -> Callable[[], Any]:
+    """What the harness calls before it reads the clock: for a GPU arm until the device has done all that was started."""
+    return call.synchronize if arm.gpu else lambda: None
+
+
+def time_here(cell: TimingCell, watch: GpuWatch | None = None) -> list[dict[str, Any]]:
     """Time the arms of a cell in this process; `measure` does it in a fresh one.
 
+    Args:
+        cell: what is timed.
+        watch: the driver's witness, running; a must where an arm is a GPU arm.
+
     Raises:
-        TimingError: an arm returned something that may not be computed yet (a tensor, None).
+        TimingError: an arm returned something that may not be computed yet (a tensor, None), does other work than the
+            others, compiles while it is timed, or is not on the device that the cell says.
     """
-    calls, first = {}, {}
+    if watch is None and _needs_gpu(cell):
+        raise TimingError(f"Cell {cell.cell!r} has GPU arms and nobody watches the GPU: time it through measure().")
+    gpus = watch.names if watch else ()
+    calls, first, memory = {}, {}, {}
     factories = {arm.name: _load(arm.factory) for arm in cell.arms}
     # What the libraries do once in a process would otherwise count as the first arm's compilation.
     factories[cell.arms[0].name](**cell.arms[0].arguments)()
     for arm in cell.arms:
+        before = watch.memory_mib() if watch else 0.0
         begin = time.perf_counter()
-        calls[arm.name] = factories[arm.name](**arm.arguments)
-        result = calls[arm.name]()
+        call = calls[arm.name] = factories[arm.name](**arm.arguments)
+        if arm.gpu:
+            evidence.check_attributes(arm.name, call)
+        _first_result(cell, arm, call)
         first[arm.name] = time.perf_counter() - begin
-        _check_on_host(cell, arm.name, result)
-        if isinstance(result, Mapping) and "step" not in result:
-            raise TimingError(
-                f"Arm {arm.name!r} of cell {cell.cell!r} clocks parts {list(result)} but not the whole, 'step'."
-            )
-    for call in calls.values():
+        evidence.gathered(arm.name, arm.gpu, call, gpus)
+        memory[arm.name] = watch.memory_mib() - before if watch else 0.0
+    waits = {arm.name: _waiter(arm, calls[arm.name]) for arm in cell.arms}
+    for name, call in calls.items():
         for _ in range(cell.warmup):
             call()
+        waits[name]()
+    evidence.check_same_work(evidence.declared_losses(calls))
+    seen = _alone(cell, calls, waits, memory, watch) if watch else {}
+
+    def account() -> dict[str, Evidence]:
+        return {arm.name: evidence.gathered(arm.name, arm.gpu, calls[arm.name], gpus) for arm in cell.arms}
+
+    accounts = account()
+    with watch.during("samples", SLOW_INTERVAL) if watch else contextlib.nullcontext():
+        rows = _samples(cell, calls, waits)
+    for arm in cell.arms:
+        evidence.check_timed(arm.name, arm.gpu, accounts[arm.name], account()[arm.name])
+    return [{**row, "first_call_seconds": first[row["arm"]], **seen.get(row["arm"], {})} for row in rows]
+
+
+def _samples(
+    cell: TimingCell, calls: Mapping[str, Callable[[], Any]], waits: Mapping[str, Callable[[], Any]]
+) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     order = list(calls)
     shuffle = random.Random(0)
@@ -143,13 +199,17 @@ def time_here(cell: TimingCell) -> list[dict[str, Any]]:
         for sample in range(cell.samples):
             shuffle.shuffle(order)
             for name in order:
+                call, wait = calls[name], waits[name]
+                wait()
                 begin = time.perf_counter()
-                result = calls[name]()
-                seconds = time.perf_counter() - begin
+                result = call()
+                wait()
+                seconds = (time.perf_counter() - begin) / getattr(call, "steps", 1)
                 _check_on_host(cell, name, result)
-                row = {"arm": name, "sample": sample, "first_call_seconds": first[name]}
                 parts = result if isinstance(result, Mapping) else {"step": seconds}
-                rows.extend({**row, "part": part, "seconds": float(value)} for part, value in parts.items())
+                rows.extend(
+                    {"arm": name, "sample": sample, "part": part, "seconds": float(value)} for part, value in parts.items()
+                )
             gc.collect()
     finally:
         gc.unfreeze()
@@ -157,34 +217,135 @@ def time_here(cell: TimingCell) -> list[dict[str, Any]]:
     return rows
 
 
+def _alone(
+    cell: TimingCell,
+    calls: Mapping[str, Callable[[], Any]],
+    waits: Mapping[str, Callable[[], Any]],
+    memory: Mapping[str, float],
+    watch: GpuWatch,
+) -> dict[str, dict[str, Any]]:
+    """Let every arm run alone under the watch, CPU arms first, and return the columns of what was seen of the GPU arms.
+
+    Raises:
+        TimingError: a CPU arm made the GPU work, or a GPU arm did not.
+    """
+    idle = watch.rest()
+    columns = {}
+
+    def kernels() -> dict[str, int]:
+        found = {arm.name: evidence.gathered(arm.name, arm.gpu, calls[arm.name], watch.names).kernels for arm in cell.arms}
+        return {name: count for name, count in found.items() if count is not None}
+
+    for arm in sorted(cell.arms, key=lambda arm: arm.gpu):
+        before, begin, done = kernels(), time.perf_counter(), 0
+        with watch.during(arm.name) as seen:
+            while not done or time.perf_counter() - begin < (
+                watch.patience if arm.gpu and seen.utilisation == 0 else watch.probe
+            ):
+                calls[arm.name]()
+                waits[arm.name]()
+                done += 1
+        launched = {name: count - before[name] for name, count in kernels().items()}
+        if not arm.gpu and (seen.utilisation or 0) > (idle.utilisation or 0) + IDLE_MARGIN:
+            raise TimingError(
+                f"CPU arm {arm.name!r} ran alone and the GPU was busy, {seen.utilisation} % against {idle.utilisation} % "
+                "before: it works on the GPU, or another program does; the row is refused."
+            )
+        if not arm.gpu and any(launched.values()):
+            raise TimingError(f"CPU arm {arm.name!r} launched {max(launched.values())} kernels on the GPU; it is refused.")
+        if arm.gpu and (seen.utilisation == 0 or launched.get(arm.name) == 0):
+            raise TimingError(
+                f"GPU arm {arm.name!r} ran alone for {seen.seconds:.2g} s and the GPU did nothing (utilisation "
+                f"{seen.utilisation} %, {launched.get(arm.name, 'no count of')} kernels): it is refused."
+            )
+        found = evidence.gathered(arm.name, arm.gpu, calls[arm.name], watch.names)
+        steps = done * getattr(calls[arm.name], "steps", 1)
+        joules = None if seen.energy_joules is None else seen.energy_joules / steps
+        watch.arms[arm.name] = {
+            "gpu": arm.gpu,
+            "devices": list(found.devices),
+            "kernels": launched.get(arm.name),
+            "steps": steps,
+            "seconds": round(seen.seconds, 4),
+            "utilisation_percent": seen.utilisation,
+            "memory_mib": round(memory[arm.name], 1),
+            "energy_joules": seen.energy_joules,
+        }
+        if arm.gpu:
+            columns[arm.name] = {
+                "gpu_utilisation_percent": seen.utilisation,
+                "gpu_memory_mib": memory[arm.name],
+                "gpu_energy_joules": joules,
+                "kernels": launched[arm.name] / steps if arm.name in launched else None,
+                "traffic_bytes": found.traffic_bytes,
+            }
+    return columns
+
+
 def _needs_gpu(cell: TimingCell) -> bool:
     return any(arm.gpu for arm in cell.arms)
 
 
-def measure(cell: TimingCell) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+def _environment(cell: TimingCell) -> dict[str, str]:
+    """The variables of the timed process: its threads, and what TensorFlow may see."""
+    # TensorFlow takes a GPU that it sees: only where an arm names one as TensorFlow's device may it see any.
+    for_tensorflow = any(arm.gpu and "GPU" in str(arm.arguments.get("device", "")) for arm in cell.arms)
+    return {
+        **{name: str(cell.threads) for name in THREAD_VARIABLES},
+        "HYBRIDBENCH_TF_GPU": "1" if for_tensorflow else "0",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # else it takes all memory, whatever a step needs
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the driver's order
+    }
+
+
+def measure(
+    cell: TimingCell, limit: float | None = None, log: Path | None = None
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Time a cell in a fresh process with fixed threads.
 
-    TensorFlow sees a GPU in that process only where an arm is a GPU arm, and then the driver's proof is gathered while the
-    arms run.
+    TensorFlow sees a GPU in that process only where a GPU arm names one as its device, and the driver's proof is gathered
+    while the arms run.
+
+    Args:
+        cell: what is timed.
+        limit: seconds after which the process is ended; None for no limit.
+        log: file to which every answer of the driver is appended, one line of JSON for the cell.
 
     Returns:
-        The rows (arm, part, sample, seconds, first_call_seconds), and the proof of a cell with GPU arms.
+        The rows (arm, part, sample, seconds, first_call_seconds; in a cell with GPU arms also what was seen of these), and
+        the proof of a cell with GPU arms.
 
     Raises:
         TimingError: the process failed, or a GPU arm could not be proven; says with what.
+        TimeLimitReached: the limit was reached; nothing was kept.
     """
-    environment = {**os.environ, **{name: str(cell.threads) for name in THREAD_VARIABLES}}
-    environment["HYBRIDBENCH_TF_GPU"] = "1" if _needs_gpu(cell) else "0"
+    evidence.refuse_simulator(os.environ, [arm.name for arm in cell.arms if arm.gpu])
+    what = f"Timing of cell {cell.cell!r} at {cell.n_qubits} qubits"
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "cell.json"), Path(folder, "rows.json")
         question.write_text(json.dumps(asdict(cell)))
         command = [sys.executable, "-m", "hybridbench.measurement.timing", str(question), str(answer)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                command,
+                env={**os.environ, **_environment(cell)},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=limit,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise TimeLimitReached(f"{what} was stopped after {limit:.0f} s; nothing of it was kept.") from late
         if done.returncode != 0 or not answer.is_file():
             last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
-            raise TimingError(f"Timing of cell {cell.cell!r} at {cell.n_qubits} qubits failed: {last}")
+            raise TimingError(f"{what} failed: {last}")
         found = json.loads(answer.read_text())
-        return found["rows"], found["proof"]
+    if log is not None and found["proof"]:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        line = {"record": config_hash(cell), "cell": cell.cell, "proof": found["proof"], "polls": found["polls"]}
+        with log.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    return found["rows"], found["proof"]
 
 
 def measure_missing(cells: Sequence[TimingCell], store: RecordStore) -> Any:
@@ -200,14 +361,14 @@ def measure_missing(cells: Sequence[TimingCell], store: RecordStore) -> Any:
 def _main(question: str, answer: str) -> None:
     given = json.loads(Path(question).read_text())
     cell = TimingCell(**{**given, "arms": tuple(Arm(**arm) for arm in given["arms"])})
-    proof = None
+    proof, polls = None, []
     if _needs_gpu(cell):
         with GpuWatch() as watch:
-            rows = time_here(cell)
-        proof = watch.proof().as_dict()
+            rows = time_here(cell, watch)
+        proof, polls = watch.proof().as_dict(), watch.log
     else:
         rows = time_here(cell)
-    Path(answer).write_text(json.dumps({"rows": rows, "proof": proof}))
+    Path(answer).write_text(json.dumps({"rows": rows, "proof": proof, "polls": polls}))
 
 
 if __name__ == "__main__":
