@@ -179,8 +179,9 @@ def time_here(cell: TimingCell, watch: GpuWatch | None = None) -> list[dict[str,
     accounts = account()
     with watch.during("samples", SLOW_INTERVAL) if watch else contextlib.nullcontext():
         rows = _samples(cell, calls, waits)
+    after = account()
     for arm in cell.arms:
-        evidence.check_timed(arm.name, arm.gpu, accounts[arm.name], account()[arm.name])
+        evidence.check_timed(arm.name, arm.gpu, accounts[arm.name], after[arm.name])
     return [{**row, "first_call_seconds": first[row["arm"]], **seen.get(row["arm"], {})} for row in rows]
 
 

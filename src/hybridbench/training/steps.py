@@ -24,6 +24,7 @@ from hybridbench.measurement.timing import Arm, TimingCell
 from hybridbench.stack import import_tensorflow
 from hybridbench.tasks import prepare, read_table
 from hybridbench.training.config import TrialConfig
+from hybridbench.training.engine_arms import wait_for_cuda
 from hybridbench.training.optimizers import keras_optimizers, make_optimizer
 from hybridbench.training.problems import build
 from hybridbench.training.trial import Stepper
@@ -105,8 +106,7 @@ def keras_step(
         BackendError: TensorFlow does not have the device, or put the weights elsewhere.
     """
     check_name("mode", mode, ("eager", "graph", "xla"))
-    if device not in [found.name.removeprefix("/device:") for found in tf.config.list_logical_devices()]:
-        raise BackendError(f"TensorFlow sees no device {device} in this process; nothing ran.")
+    _check_device(device)
     with tf.device(device):
         model = step_model(n_qubits, n_layers, backend, diff_method, precision, mode != "eager", front)
         if front:
@@ -116,15 +116,71 @@ def keras_step(
             x, y = tf.constant(task.x_train[:batch_size]), tf.constant(task.y_train[:batch_size])
         model.compile(make_optimizer("adam", 0.01), cross_entropy(), run_eagerly=mode == "eager", jit_compile=mode == "xla")
 
+    losses: list[float] = []
+
     def step() -> list[Any]:
         with tf.device(device):
             loss = model.train_on_batch(x, y)
+        if len(losses) < 2:
+            losses.append(float(loss))
         weights = model.trainable_variables[-1]
         if not weights.device.endswith(device):
             raise BackendError(f"TensorFlow put the weights on {weights.device}, not on {device}; the timing is refused.")
         # The weights are read back too: the loss is known before the update is done.
         return [loss, weights.numpy()]
 
+    return _with_evidence(step, losses, backend, device, lambda: _places(model, x, device), lambda: _traces(model))
+
+
+def _check_device(device: str) -> None:
+    if device not in [found.name.removeprefix("/device:") for found in tf.config.list_logical_devices()]:
+        raise BackendError(f"TensorFlow sees no device {device} in this process; nothing ran.")
+
+
+def _places(model: tf.keras.Model, x: tf.Tensor, device: str) -> list[str]:
+    """TensorFlow's names of the devices that hold the model's weights and its results."""
+    with tf.device(device):
+        return sorted({tensor.device for tensor in (*model.trainable_variables, model(x))})
+
+
+def _traces(model: tf.keras.Model) -> int:
+    """How often Keras has traced, and XLA compiled, the model's step; 0 where it runs eagerly."""
+    function = getattr(model, "train_tf_function", None)
+    return function.experimental_get_tracing_count() if function is not None else 0
+
+
+def _with_evidence(
+    step: Step,
+    losses: list[float],
+    backend: str,
+    device: str,
+    places: Callable[[], list[str]],
+    traces: Callable[[], int] = lambda: 0,
+) -> Step:
+    """Give a step what the harness asks of it (`hybridbench.measurement.evidence`).
+
+    Args:
+        step: the function that does it.
+        losses: its first losses, once they are there.
+        backend: a name of `BACKENDS`.
+        device: TensorFlow's device.
+        places: names of the devices that hold the step's tensors; asked once, for it takes a forward pass.
+        traces: how often something was compiled.
+    """
+    found: list[str] = []
+
+    def account() -> dict[str, Any]:
+        if not found:
+            # A GPU simulator does the work of an arm whose tensors are on the CPU.
+            found.extend([backend] if BACKENDS[backend].needs_gpu else places())
+        return {"devices": found, "compilations": traces()}
+
+    step.losses = lambda: losses
+    step.evidence = account
+    if BACKENDS[backend].needs_gpu:
+        step.synchronize = wait_for_cuda
+    elif "GPU" in device:
+        step.synchronize = tf.test.experimental.sync_devices
     return step
 
 
@@ -287,24 +343,128 @@ def update_step(n_parameters: int, optimizer: str) -> Callable[[], dict[str, flo
     return step
 
 
-def original_step(backend: str, mode: str, n_qubits: int = 8, batch_size: int = 100, optimizer: str = "adam") -> Step:
+def original_step(
+    backend: str,
+    mode: str,
+    n_qubits: int = 8,
+    batch_size: int = 100,
+    optimizer: str = "adam",
+    device: str = "CPU:0",
+) -> Step:
     """A step of the original study's timing cell: maximise the mean <Z0 Z1> of (batch, wires) parameters, learning rate 0.1.
 
-    "broadcast" passes the batch at once; "loop" calls the circuit once per parameter set, as the study's sweep did.
+    Args:
+        backend: a name of `BACKENDS`.
+        mode: "broadcast" passes the batch at once; "loop" calls the circuit for one set after the other, as the study did.
+        n_qubits: wires.
+        batch_size: parameter sets.
+        optimizer: a name of `OPTIMIZERS`.
+        device: TensorFlow's device, "CPU:0" or "GPU:0".
+
+    Raises:
+        BackendError: TensorFlow does not have the device, or the backend is not there.
     """
     check_name("mode", mode, ("loop", "broadcast"))
+    _check_device(device)
     diff_method = "backprop" if backend == "default.qubit" else "adjoint"
     circuit = original_circuit(n_qubits, make_device(backend, n_qubits), diff_method, "tf")
-    theta = tf.Variable(np.random.default_rng(0).normal(size=(batch_size, n_qubits)))
-    keras_optimizer = make_optimizer(optimizer, 0.1)
+    with tf.device(device):
+        theta = tf.Variable(np.random.default_rng(0).normal(size=(batch_size, n_qubits)))
+        keras_optimizer = make_optimizer(optimizer, 0.1)
+    losses: list[float] = []
+    places: list[str] = []
+    comparable = 2 if optimizer == "adam" else 1  # after a step by another rule the loss is another
 
     def step() -> list[Any]:
-        with tf.GradientTape() as tape:
-            energy = tf.stack([circuit(row) for row in tf.unstack(theta)]) if mode == "loop" else circuit(theta)
-            loss = -tf.reduce_mean(energy)
-        keras_optimizer.apply_gradients([(tape.gradient(loss, theta), theta)])
+        with tf.device(device):
+            with tf.GradientTape() as tape:
+                energy = tf.stack([circuit(row) for row in tf.unstack(theta)]) if mode == "loop" else circuit(theta)
+                loss = -tf.reduce_mean(energy)
+            gradient = tape.gradient(loss, theta)
+            keras_optimizer.apply_gradients([(gradient, theta)])
+        if len(losses) < comparable:
+            losses.append(float(loss))
+            places[:] = sorted({theta.device, energy.device, gradient.device})
         return [float(loss), theta.numpy()]
 
+    return _with_evidence(step, losses, backend, device, lambda: places)
+
+
+#: The layers of `layer_step`: which backend it simulates on, how it differentiates, and the engine of the compiled layer.
+LAYERS: dict[str, dict[str, str]] = {
+    "shipped, lightning.qubit": {"backend": "lightning.qubit", "diff_method": "adjoint"},
+    "shipped, lightning.gpu": {"backend": "lightning.gpu", "diff_method": "adjoint"},
+    "compiled": {"backend": "default.qubit", "diff_method": "backprop", "engine": "cpu"},
+    "compiled, gpu": {"backend": "default.qubit", "diff_method": "backprop", "engine": "cuda"},
+    "compiled, XLA": {"backend": "default.qubit", "diff_method": "backprop", "engine": "tensorflow"},
+    "compiled, XLA, gpu": {"backend": "default.qubit", "diff_method": "backprop", "engine": "tensorflow"},
+}
+
+
+def layer_step(
+    n_qubits: int, n_layers: int, batch_size: int, layer: str, steps: int = 1, floatx: str = "float32", device: str = "CPU:0"
+) -> Step:
+    """Steps of W in `model.fit` with Adam: PennyLane's layer as shipped, eagerly, or the compiled layer in a graph.
+
+    Args:
+        n_qubits: wires.
+        n_layers: strongly entangling layers.
+        batch_size: samples of a step.
+        layer: a name of `LAYERS`.
+        steps: steps of one call, which graphs do in one execution; the harness divides by it.
+        floatx: Keras's type of numbers; the state vector has the complex type that belongs to it.
+        device: TensorFlow's device, "CPU:0" or "GPU:0".
+
+    Raises:
+        BackendError: TensorFlow does not have the device, or the backend is not there.
+    """
+    given = LAYERS[check_name("layer", layer, LAYERS)]
+    backend, engine, xla = given["backend"], given.get("engine"), "XLA" in layer
+    _check_device(device)
+    tf.keras.backend.set_floatx(floatx)
+    simulator = make_device(backend, n_qubits, "complex64" if floatx == "float32" and engine is None else "complex128")
+    qnode = template_qnode(n_qubits, simulator, given["diff_method"])
+    shape = {"weights": (n_layers, n_qubits, 3)}
+    losses: list[float] = []
+    with tf.device(device):
+        if engine is None:
+            circuit = qml.qnn.KerasLayer(qnode, shape, output_dim=n_qubits)
+        else:
+            circuit = KerasLayer(qnode, shape, output_dim=n_qubits, engine=engine)
+        x, y = _pixels(batch_size, floatx)
+        front, head = tf.keras.layers.Dense(n_qubits, activation=scaled_tanh), tf.keras.layers.Dense(N_CLASSES)
+        front.build(x.shape)
+        head.build((None, n_qubits))
+        # The layers draw their weights in an order of their own; given ones are the same in every arm.
+        rng = np.random.default_rng(0)
+        for part in (front, circuit, head):
+            part.set_weights([rng.uniform(-0.5, 0.5, weight.shape) for weight in part.weights])
+        model = tf.keras.Sequential([front, circuit, head])
+        data = tf.data.Dataset.from_tensors((x, y)).repeat()
+        settings = {"run_eagerly": True} if engine is None else {"steps_per_execution": steps, "jit_compile": xla}
+        model.compile(make_optimizer("adam", 0.01), cross_entropy(), **settings)
+
+    def step() -> list[Any]:
+        with tf.device(device):
+            if not losses:  # two single steps, whose losses are the other arms'
+                losses.extend(model.fit(data, steps_per_epoch=1, epochs=2, verbose=0).history["loss"])
+            history = model.fit(data, steps_per_epoch=steps, verbose=0)
+        return [*history.history["loss"], model.trainable_variables[-1].numpy()]
+
+    step.steps = steps
+    step = _with_evidence(step, losses, backend, device, lambda: _places(model, x, device), lambda: _traces(model))
+    if engine == "cuda":
+        from hybridbench.engine import cuda
+
+        def account() -> dict[str, Any]:
+            found = cuda.counters()
+            return {
+                "devices": [found["device"]],
+                "kernels": found["launches"],
+                "compilations": found["compilations"] + _traces(model),
+            }
+
+        step.evidence, step.synchronize = account, cuda.synchronize
     return step
 
 
