@@ -15,7 +15,7 @@ LOCKS := -r requirements.lock $(if $(filter 1,$(GPU)),-r requirements-gpu.lock)
 UV_COMPILE := uv pip compile --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 
-.PHONY: help setup reproduce test lint format lab status bench bench-peers paper figures claims verify lock clean
+.PHONY: help setup reproduce test lint format lab status bench bench-peers gpu paper figures claims verify lock clean
 
 help:  ## list all targets
 	@echo "hybridbench: what speeds up the training of hybrid quantum-classical models"
@@ -74,6 +74,9 @@ $(PEERS_READY): requirements-peers.lock
 	@echo "Installing the peers' pinned packages (about 900 MB on disk, half a minute) ..."
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
 	touch $@
+
+gpu: setup  ## everything that needs an NVIDIA GPU, with proof, 10 minutes a part (PART=engine, MINUTES=5 for less)
+	$(BIN)/hybridbench gpu $(if $(PART),--part $(PART)) $(if $(MINUTES),--minutes $(MINUTES))
 
 verify: setup  ## check data/ against its checksums
 	$(BIN)/hybridbench verify

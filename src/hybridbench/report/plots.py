@@ -96,6 +96,26 @@ def step_time(timing: pd.DataFrame) -> Figure:
     return fig
 
 
+def gpu_engine(timing: pd.DataFrame) -> Figure:
+    """Step time of the CUDA engine and the CPU engine over qubits at batch 16, and over the batch at 12 qubits."""
+    rows = _steps(_cell(timing, "engine", "the GPU study ('hybridbench gpu --part engine')"))
+    chosen = (("n_qubits", "batch_size", 16, "qubits"), ("batch_size", "n_qubits", 12, "batch size (samples)"))
+    with use_style():
+        fig, axes = panels(2, 3.9, 3.2, sharey=True)
+        for panel, (x, held, value, label) in zip(axes, chosen, strict=True):
+            part = rows[rows[held] == value]
+            for arm in in_order(part["arm"]):
+                _median_line(panel, part[part["arm"] == arm], x, arm)
+            panel.set_title(f"batch {value}" if held == "batch_size" else f"{value} qubits")
+            panel.set_xlabel(label)
+            if x == "batch_size":
+                _log2_ticks(panel, part[x])
+            _log_scale(panel)
+        axes[0].set_ylabel("values and gradients (ms)")
+        legend_below(fig, axes, 2)
+    return fig
+
+
 def step_parts(timing: pd.DataFrame) -> Figure:
     """What a step spends its time on: stacked shares of the median step (cell "parts")."""
     rows = _cell(timing, "parts")

@@ -191,6 +191,61 @@ def _bench(peers: bool, names: str, processes: int, seconds: float, force: bool)
         print(f"wrote {paths.relative(file)}")
 
 
+@app.command("gpu")
+def gpu_command(
+    part: Annotated[
+        list[str] | None, typer.Option(help="Only this part: engine, lightning or tensorflow; may be repeated.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Time limit of each part, at most 10.")] = 10.0,
+) -> None:
+    """Run everything that needs an NVIDIA GPU, with proof, beside the CPU routes on the same machine.
+
+    The parts are *engine* (the CUDA engine, without TensorFlow), *lightning* (PennyLane's lightning.gpu) and *tensorflow*
+    (default.qubit on TensorFlow's GPU, and the original study's workload). A part that runs out of time stops, and the same
+    command goes on from there. Records go to build/records/timing, what the driver said to build/gpu. Without a GPU nothing
+    is written. The exit code is 1 where something failed.
+
+    **Examples**
+
+    hybridbench gpu
+
+    hybridbench gpu --part engine --minutes 5
+    """
+    import time
+
+    from hybridbench import paths
+    from hybridbench.measurement.proof import require_gpu
+    from hybridbench.training import gpu
+    from hybridbench.workflow.run import duration
+
+    names = part or gpu.PARTS
+    for name in names:
+        gpu.part(name)  # a wrong name stops before anything runs
+    print(f"GPU: {'; '.join(require_gpu())}")
+    failed = 0
+    for name in names:
+        begin = time.monotonic()
+
+        def told(cell: str, number: int, of: int, left: float, name: str = name) -> None:
+            print(f"[{name} {number}/{of}] {cell}: about {duration(left)} left", file=sys.stderr, flush=True)
+
+        try:
+            done = gpu.run_part(name, minutes, told)
+        except gpu.TimingError as error:
+            print(f"Part {name} was not run: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        for cell, reason in done.failed.items():
+            print(f"[{name}] no record of {cell}: {reason}", file=sys.stderr)
+        rest = f"{done.left} are left: the same command goes on from there" if done.left else "the part is complete"
+        print(f"Part {name}: {len(done.measured)} cells in {duration(time.monotonic() - begin)}, {rest}.")
+        failed += len(done.failed) - done.out_of_time
+    store = paths.build_dir() / "records" / gpu.STUDY
+    print(f"Records are in {paths.relative(store)}, and what the driver said in {paths.relative(gpu.folder())}.")
+    if failed:
+        raise typer.Exit(1)
+
+
 @app.command("study")
 def study_command(
     problem: Annotated[list[str] | None, typer.Option(help="Only this problem; may be repeated.")] = None,
@@ -363,27 +418,36 @@ def paper_command(source: Source = "shipped") -> None:
 
 @app.command("ship")
 def ship_command(
-    studies: Annotated[list[str] | None, typer.Argument(help="Studies to ship; all in build/records when left out.")] = None,
+    studies: Annotated[list[str] | None, typer.Argument(help="Studies to ship; all in the folder when left out.")] = None,
+    build: Annotated[
+        str, typer.Option("--from", help="Another machine's build folder, copied here; this machine's when left out.")
+    ] = "",
 ) -> None:
-    """Copy this machine's records from build/records to data/records and renew the checksums.
+    """Copy records from build/records, or from another machine's build folder, to data/records and renew the checksums.
 
     **Examples**
 
     hybridbench ship
 
     hybridbench ship timing training
+
+    hybridbench ship timing --from build-of-the-gpu-machine
     """
+    from pathlib import Path
+
     from hybridbench import paths
     from hybridbench.errors import DataError, check_name
     from hybridbench.measurement import records
 
-    folder = paths.build_dir() / "records"
-    own = sorted(place.name for place in folder.iterdir() if place.is_dir()) if folder.is_dir() else []
+    place = Path(build) if build else paths.build_dir()
+    folder = place / "records"
+    own = sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
     if not own:
-        raise DataError(f"No records in {paths.relative(folder)}: run 'hybridbench run' first.")
+        what = "give the folder that holds records/" if build else "run 'hybridbench run' first"
+        raise DataError(f"No records in {paths.relative(folder)}: {what}.")
     for study in studies or []:
         check_name("study", study, own)
-    for file in records.ship(studies or own):
+    for file in records.ship(studies or own, place):
         print(f"wrote {paths.relative(file)}")
 
 
