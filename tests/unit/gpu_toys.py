@@ -4,8 +4,6 @@ import os
 import time
 from types import SimpleNamespace
 
-from hybridbench.measurement.proof import GpuWatch
-
 NAME = "GPU of a test"
 LINGER = 0.02  # seconds that the driver goes on showing a GPU as busy
 
@@ -30,6 +28,21 @@ class Gpu:
 
     def busy(self):
         return time.perf_counter() < self.busy_until + LINGER
+
+
+GPU = Gpu()
+
+
+def working_arm():
+    """A GPU arm without fault."""
+
+    def step():
+        GPU.launch()
+        return 1.0
+
+    step.synchronize = GPU.synchronize
+    step.evidence = lambda: {"devices": ["GPU:0"], "kernels": GPU.kernels, "traffic_bytes": 8.0}
+    return step
 
 
 def driver(gpu, lists_pid=True, tells=True, counts_energy=True, others=False):
@@ -67,4 +80,6 @@ def driver(gpu, lists_pid=True, tells=True, counts_energy=True, others=False):
 
 def watch(gpu, **how):
     """A watch of `gpu` that does not wait as long as a real driver needs."""
+    from hybridbench.measurement.proof import GpuWatch  # not above: it imports pynvml, which may be this GPU's
+
     return GpuWatch(nvml=driver(gpu, **how), interval=0.002, settle=2 * LINGER, probe=0.02, patience=0.1)

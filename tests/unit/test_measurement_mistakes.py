@@ -22,7 +22,7 @@ from hybridbench.errors import BackendError, ConfigurationError, DataError
 from hybridbench.measurement import evidence, records, timing
 from hybridbench.measurement.timing import Arm, TimingCell, TimingError
 
-GPU = gpu_toys.Gpu()
+GPU = gpu_toys.GPU
 
 
 @pytest.fixture(autouse=True)
@@ -288,6 +288,27 @@ def test_the_cuda_simulator_is_no_gpu(monkeypatch):
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
     with pytest.raises(TimingError, match="runs CUDA kernels on the CPU: GPU arm 'gpu' is not timed"):
         timing.measure(TimingCell("test", 2, 1, 1, (arm("gpu", on_gpu, gpu=True),)))
+
+
+def test_a_fresh_process_hands_back_rows_proof_and_every_answer_of_the_driver(tmp_path, monkeypatch):
+    """The whole way of a GPU cell, with a driver of our own making in pynvml's place."""
+    constants = "\n".join(f"NVML_{name} = 0" for name in ("CLOCK_SM", "CLOCK_MEM", "TEMPERATURE_GPU"))
+    module = f"import gpu_toys\nglobals().update(vars(gpu_toys.driver(gpu_toys.GPU)))\n{constants}\n"
+    (tmp_path / "pynvml.py").write_text(module)
+    here = str(paths.root() / "tests" / "unit")
+    places = [str(tmp_path), here, str(paths.root() / "src")]
+    monkeypatch.setenv("PYTHONPATH", ":".join(places))
+    cell = TimingCell("test", 2, 1, 1, (Arm("gpu", "gpu_toys:working_arm", gpu=True),))
+    rows, proof = timing.measure(cell, 60.0, tmp_path / "gpu" / "proof.jsonl")
+    assert len(rows) == 30
+    assert rows[0]["traffic_bytes"] == 8.0
+    assert (proof["gpu"], proof["seen_by"], proof["arms"]["gpu"]["devices"]) == (gpu_toys.NAME, "pid", ["GPU:0"])
+    (line,) = map(json.loads, (tmp_path / "gpu" / "proof.jsonl").read_text().splitlines())
+    assert (line["record"], line["proof"]) == (records.config_hash(cell), proof)
+    assert {poll[1] for poll in line["polls"]} >= {"idle", "gpu", "samples"}
+    table = records.RecordStore("timing", tmp_path / "timing")
+    table.write(cell, rows, proof)
+    assert table.read()["gpu_energy_joules"].gt(0).all()
 
 
 ROW = {"arm": "gpu", "part": "step", "sample": 0, "seconds": 1.0, "first_call_seconds": 1.0}

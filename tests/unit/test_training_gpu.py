@@ -8,11 +8,11 @@ import pytest
 
 from hybridbench.analysis import claims, rules
 from hybridbench.analysis.tables import Records
-from hybridbench.errors import BackendError, ConfigurationError
+from hybridbench.errors import BackendError, ConfigurationError, DataError
 from hybridbench.measurement import timing
 from hybridbench.measurement.records import RecordStore, config_hash
 from hybridbench.measurement.timing import TimeLimitReached, TimingError
-from hybridbench.report import plots, style
+from hybridbench.report import plots, style, tables
 from hybridbench.training import gpu
 
 PROOF = {"gpu": "GPU of a test", "pid_seen": True, "utilisation_max_percent": 50}
@@ -72,6 +72,21 @@ def machine(build, monkeypatch):
 
 def run(own, name="engine", minutes=10.0):
     return gpu.run_part(name, minutes, clock=lambda: own.now)
+
+
+def test_the_table_of_proven_cells(build):
+    store = RecordStore("timing")
+    for cell in gpu.engine_cells(16)[:2]:
+        extra = {"gpu_memory_mib": 512.0, "gpu_energy_joules": None}
+        rows = rows_of(cell, lambda arm: {"engine": 0.02, "engine, gpu": 0.01, "copy, gpu": 0.0005}.get(arm.name, 0.1))
+        store.write(cell, [{**row, **extra} if "gpu" in row["arm"] else row for row in rows], PROOF)
+    found = tables.gpu_table(store.read()).set_index("cell")
+    assert found.loc["original_engine", "fastest on the CPU"] == "engine"
+    assert found.loc["original_engine", "CPU time over GPU time"].startswith("2.0")
+    assert found.loc["original_engine", ["ms", "memory (MiB)", "energy (J)"]].tolist() == ["10", "512", "–"]
+    assert found.loc["bandwidth", ["fastest on the GPU", "CPU time over GPU time"]].tolist() == ["engine, gpu", "–"]
+    with pytest.raises(DataError, match="no proven GPU row"):
+        tables.gpu_table(store.read().assign(proof=""))
 
 
 # ----------------------------------------------------------------------------------------------------------------- the grid

@@ -51,6 +51,7 @@ def test_help_teaches_and_imports_nothing_heavy():
         "defaults",
         "status",
         "verdict",
+        "gpu",
         "study",
         "rerun",
         "claims",

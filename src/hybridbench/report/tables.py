@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from IPython.display import display
 
 from hybridbench.analysis.claims import Verdict
-from hybridbench.analysis.tables import Number
+from hybridbench.analysis.statistics import median_ratio
+from hybridbench.analysis.tables import Number, is_gpu, pair, runs
 from hybridbench.errors import DataError
 
 #: Shapes beside the words, so that nothing is told by colour alone.
@@ -87,6 +89,51 @@ def optimizer_table(numbers: Mapping[str, Number], names: Sequence[str]) -> pd.D
         for name in names
         if f"study_iqm_{name}" in numbers
     )
+
+
+def gpu_table(timing: pd.DataFrame) -> pd.DataFrame:
+    """Proven GPU cells, one row each: the fastest arm of either side, their ratio, and what the GPU arm cost.
+
+    Memory is in MiB, energy in J for a step, the first call (building, tracing, compiling) in seconds; "–" where the driver
+    or the cell does not tell. The copy that measures the bandwidth is no step and left out.
+
+    Args:
+        timing: rows of the study "timing".
+
+    Raises:
+        DataError: no row has a proof.
+    """
+    proven = timing[is_gpu(timing) & (timing["part"] == "step") & ~timing["arm"].str.startswith("copy")]
+    if proven.empty:
+        raise DataError("The records hold no proven GPU row: run 'hybridbench gpu' where there is an NVIDIA GPU.")
+
+    def told(value: float) -> str:
+        return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
+
+    rows = []
+    for run in runs(proven):
+        medians = run.groupby("arm")["seconds"].median().sort_values()
+        sides = {side: [arm for arm in medians.index if ("gpu" in arm) == (side == "gpu")] for side in ("cpu", "gpu")}
+        best, others = sides["gpu"][0], sides["cpu"]
+        of_gpu = run[run["arm"] == best].iloc[0]
+        ratio = Number.of(median_ratio(*pair(run, others[0], best))).text if others else "–"
+        about = dict(zip(("cell", "qubits", "layers", "batch", "threads"), of_gpu[_SIZE], strict=True))
+        rows.append(
+            {
+                **about,
+                "fastest on the GPU": best,
+                "ms": f"{1e3 * medians[best]:.3g}",
+                "fastest on the CPU": others[0] if others else "–",
+                "CPU time over GPU time": ratio,
+                "first call (s)": f"{of_gpu['first_call_seconds']:.3g}",
+                "memory (MiB)": told(of_gpu.get("gpu_memory_mib")),
+                "energy (J)": told(of_gpu.get("gpu_energy_joules")),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+_SIZE = ["cell", "n_qubits", "n_layers", "batch_size", "threads"]
 
 
 def show_table(frame: pd.DataFrame) -> None:

@@ -1,0 +1,130 @@
+"""`hybridbench gpu`, `make gpu` and the records of another machine."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from hybridbench import paths
+from hybridbench.errors import BackendError
+from hybridbench.measurement import checksums, records
+from hybridbench.measurement.proof import visible_gpus
+from hybridbench.measurement.timing import Arm, TimingCell
+from hybridbench.training import gpu
+from hybridbench.workflow import cli
+
+
+def call(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["hybridbench", *arguments])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return end.code or 0, *capsys.readouterr()
+    return 0, *capsys.readouterr()
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path / "build"))
+    return tmp_path / "build"
+
+
+@pytest.fixture
+def parts(build, monkeypatch):
+    """Parts that end as a test says."""
+    ends = {}
+
+    def run_part(name, minutes, told):
+        told("a cell", 1, 2, 65.0)
+        end = ends.get(name, gpu.Progress(name, measured=["a cell"]))
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    monkeypatch.setattr(gpu, "run_part", run_part)
+    monkeypatch.setattr("hybridbench.measurement.proof.require_gpu", lambda: ["GPU of a test"])
+    return ends
+
+
+@pytest.mark.skipif(bool(visible_gpus()[0]), reason="this machine has a GPU")
+@pytest.mark.parametrize("more", [(), ("--part", "engine"), ("--part", "lightning", "--minutes", "1")])
+def test_without_a_gpu_it_is_one_sentence_and_nothing_is_written(build, monkeypatch, capsys, more):
+    code, out, error = call(monkeypatch, capsys, "gpu", *more)
+    assert (code, out) == (2, "")
+    assert error.startswith("hybridbench: There is no NVIDIA GPU here (NVML: ")
+    assert error.count("\n") == 1
+    assert not build.exists()
+
+
+def test_all_parts_run_in_order_with_the_time_left(parts, monkeypatch, capsys):
+    code, out, error = call(monkeypatch, capsys, "gpu")
+    assert code == 0
+    assert [line.split(":")[0] for line in out.splitlines()[1:4]] == ["Part engine", "Part lightning", "Part tensorflow"]
+    assert "1 cells in 0 s, the part is complete" in out
+    assert "[engine 1/2] a cell: about 1 min 05 s left" in error
+
+
+def test_what_failed_is_told_and_the_other_parts_run(parts, monkeypatch, capsys):
+    parts["engine"] = gpu.TimingError("the CUDA engine differs")
+    parts["lightning"] = gpu.Progress("lightning", failed={"a cell": "no custatevec"}, left=3)
+    code, out, error = call(monkeypatch, capsys, "gpu")
+    assert code == 1
+    assert "Part engine was not run: the CUDA engine differs" in error
+    assert "[lightning] no record of a cell: no custatevec" in error
+    assert "3 are left: the same command goes on from there" in out
+    assert "Part tensorflow: 1 cells" in out
+
+
+def test_time_that_is_up_is_no_failure(parts, monkeypatch, capsys):
+    parts["engine"] = gpu.Progress("engine", failed={"a cell": "stopped after 9 s"}, left=1, out_of_time=True)
+    code, out, _ = call(monkeypatch, capsys, "gpu", "--part", "engine")
+    assert code == 0
+    assert "Part lightning" not in out
+
+
+def test_mistakes_are_one_line(build, monkeypatch, capsys):
+    code, _, error = call(monkeypatch, capsys, "gpu", "--part", "lightening")
+    assert code == 2
+    assert error.startswith("hybridbench: Unknown part 'lightening'. Did you mean 'lightning'")
+    assert error.endswith("Known: engine, lightning, tensorflow.\n")
+    with pytest.raises(BackendError) if not visible_gpus()[0] else pytest.raises(ValueError):
+        gpu.run_part("engine")
+
+
+def test_the_command_and_the_target_are_explained():
+    result = CliRunner().invoke(cli.app, ["gpu", "--help"])
+    assert "hybridbench gpu" in result.output.split("Example", 1)[1]
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("there is no make")
+    done = subprocess.run(
+        [make, "-n", "-o", "setup", "gpu", "PART=engine", "MINUTES=5"],
+        cwd=paths.root(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip().splitlines()[-1] == ".venv/bin/hybridbench gpu --part engine --minutes 5"
+
+
+def test_another_machines_records_are_shipped_beside_ours(tmp_path, build, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
+    cell = TimingCell("engine", 2, 1, 1, (Arm("engine, gpu", "module:function", gpu=True),))
+    row = {"arm": "engine, gpu", "part": "step", "sample": 0, "seconds": 1.0, "first_call_seconds": 1.0}
+    ours = records.RecordStore("timing")
+    ours.write(cell, [row], {"gpu": "GPU of a test"})
+    records.ship(["timing"])
+    other = tmp_path / "other"
+    theirs = records.RecordStore("timing", other / "records" / "timing")
+    theirs.write(cell, [row], {"gpu": "GPU of a test"})
+    (file,) = theirs.folder.glob("*.parquet")
+    records._write_parquet(theirs.read().assign(machine="another-1c-000000"), file, replace=True)
+    code, out, _ = call(monkeypatch, capsys, "ship", "timing", "--from", str(other))
+    assert (code, out) == (0, "wrote data/records/timing/another-1c-000000.parquet\n")
+    assert records.read_records("timing")["machine"].nunique() == 2
+    checksums.verify_all()
+    code, _, error = call(monkeypatch, capsys, "ship", "--from", str(tmp_path / "nowhere"))
+    assert (code, error) == (2, "hybridbench: No records in nowhere/records: give the folder that holds records/.\n")
