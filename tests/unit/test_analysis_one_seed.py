@@ -45,6 +45,18 @@ def test_c08_says_what_it_needs(one_seed):
     assert rules.c08(one_seed).missing == "one seed, two are needed"
 
 
+def test_c12_does_not_take_one_seed_that_diverged_for_a_rate_that_is_beaten(tmp_path, monkeypatch):
+    """At 0.01 the only seed diverges on most problems: one example, and no majority of cases."""
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path))
+    for rate in RATES:
+        planted.write_energy("adam", rate, [0.9], every=5)
+        for problem in ("wine", "breast_cancer", "digits_3v5"):
+            loss = float("nan") if rate == 0.01 else 0.1
+            planted.write_trial([0.9], [loss], problem=problem, learning_rate=rate, phase="rates", every=75)
+    found = rules.c12(Records("build"))
+    assert (found.verdict, found.number.value) == (rules.OPEN, 0)
+
+
 @pytest.mark.parametrize("interval", [statistics.mean_interval([0.9]), statistics.paired_difference([0.9], [0.1])])
 def test_one_value_has_no_interval(interval):
     assert not interval.bounded

@@ -284,6 +284,22 @@ def test_a_gpu_cell_is_not_timed_without_a_witness():
         timing.time_here(TimingCell("test", 2, 1, 1, (arm("gpu", on_gpu, gpu=True),)))
 
 
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("/job:localhost/replica:0/task:0/device:GPU:0", True),
+        ("GPU:1", True),
+        ("lightning.gpu", True),
+        ("Tesla T4", True),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", True),
+        ("/device:CPU:0", False),
+        ("numba's simulator of a GPU", False),
+    ],
+)
+def test_names_of_gpus(name, is_one):
+    assert evidence._is_gpu(name, ["Tesla T4", "NVIDIA H100 80GB HBM3"]) == is_one
+
+
 def test_the_cuda_simulator_is_no_gpu(monkeypatch):
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
     with pytest.raises(TimingError, match="runs CUDA kernels on the CPU: GPU arm 'gpu' is not timed"):

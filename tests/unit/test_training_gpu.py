@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from hybridbench.analysis import claims, rules
@@ -87,6 +88,21 @@ def test_the_table_of_proven_cells(build):
     assert found.loc["bandwidth", ["fastest on the GPU", "CPU time over GPU time"]].tolist() == ["engine, gpu", "–"]
     with pytest.raises(DataError, match="no proven GPU row"):
         tables.gpu_table(store.read().assign(proof=""))
+
+
+def test_the_table_of_bandwidths(build):
+    store = RecordStore("timing")
+    cell = gpu.engine_cells(16)[0]
+    bytes_moved = {"copy, gpu": 2e9, "engine, gpu": 3e9, "engine, complex128, gpu": 1e9}
+    rows = [{**row, "traffic_bytes": bytes_moved[row["arm"]]} for row in rows_of(cell, lambda arm: 0.001)]
+    with pytest.raises(DataError, match="no bandwidth"):
+        tables.bandwidth_table(pd.DataFrame({"cell": ["methods"]}))
+    store.write(cell, rows, PROOF)
+    found = tables.bandwidth_table(store.read()).set_index("arm")
+    assert found["GB/s"].astype(float).to_dict() == pytest.approx(
+        {"copy, gpu": 2000, "engine, gpu": 3000, "engine, complex128, gpu": 1000}, rel=0.01
+    )
+    assert found.loc["copy, gpu", "share of the copy"] == "100%"
 
 
 # ----------------------------------------------------------------------------------------------------------------- the grid

@@ -81,7 +81,9 @@ COLUMNS: dict[str, Column] = {
         "1", "kernels that one step of the GPU arm launched, by its engine's own count; empty where uncounted"
     ),
     "traffic_bytes": Column(
-        "B", "memory traffic on the GPU of one step, one reading and one writing of all states a kernel; exact for a copy"
+        "B",
+        "memory traffic on the GPU of one step, by its engine's account; without one, all states read and written by every "
+        "kernel; exact for a copy",
     ),
     "note": Column("-", "why an arm has no times; empty where it has"),
     # training results

@@ -13,6 +13,7 @@ A function that a factory returns may carry attributes, and for a GPU arm the fi
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +39,13 @@ class Evidence:
     traffic_bytes: float | None = None  #: device memory that one step reads and writes, bytes
 
 
+#: "/device:GPU:0", "GPU:1", "lightning.gpu"; not "a simulator of a GPU".
+_GPU_NAME = re.compile(r"(^|[:/.])gpu(:\d+)?$", re.IGNORECASE)
+
+
 def _is_gpu(name: str, gpus: Sequence[str]) -> bool:
-    return "GPU" in name.upper() or name in gpus
+    # A part of a card (MIG) has a longer name in CUDA than the driver gives the card.
+    return bool(_GPU_NAME.search(name)) or any(name.startswith(gpu) for gpu in gpus)
 
 
 def check_attributes(arm: str, call: Callable) -> None:

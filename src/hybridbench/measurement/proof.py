@@ -110,7 +110,8 @@ def chosen_index(names: list[str], environment: Mapping[str, str] = os.environ) 
 
 def unsupported(nvml: Any) -> tuple[type[Exception], ...]:
     """The driver's errors that mean: this card, driver or container does not tell."""
-    names = ("NVMLError_NotSupported", "NVMLError_FunctionNotFound", "NVMLError_NoPermission")
+    # "Unknown" is what some containers' drivers answer to questions that they do not pass on.
+    names = [f"NVMLError_{what}" for what in ("NotSupported", "FunctionNotFound", "NoPermission", "Unknown")]
     return tuple(getattr(nvml, name) for name in names if hasattr(nvml, name))
 
 

@@ -33,7 +33,7 @@ from hybridbench.errors import ConfigurationError
 from hybridbench.measurement import evidence
 from hybridbench.measurement.evidence import Evidence, TimingError
 from hybridbench.measurement.machine import available_cores
-from hybridbench.measurement.proof import IDLE_MARGIN, SLOW_INTERVAL, GpuWatch
+from hybridbench.measurement.proof import IDLE_MARGIN, SLOW_INTERVAL, GpuWatch, visible_gpus
 from hybridbench.measurement.records import RecordStore, config_hash
 
 MIN_SAMPLES = 30
@@ -150,7 +150,7 @@ def time_here(cell: TimingCell, watch: GpuWatch | None = None) -> list[dict[str,
     """
     if watch is None and _needs_gpu(cell):
         raise TimingError(f"Cell {cell.cell!r} has GPU arms and nobody watches the GPU: time it through measure().")
-    gpus = watch.names if watch else ()
+    gpus = watch.names if watch else visible_gpus()[0]
     calls, first, memory = {}, {}, {}
     factories = {arm.name: _load(arm.factory) for arm in cell.arms}
     # What the libraries do once in a process would otherwise count as the first arm's compilation.

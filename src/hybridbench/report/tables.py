@@ -133,6 +133,23 @@ def gpu_table(timing: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def bandwidth_table(timing: pd.DataFrame) -> pd.DataFrame:
+    """What the GPU's memory moves in a second, GB/s: by a plain copy, and by the CUDA engine's step (cell "bandwidth").
+
+    Args:
+        timing: rows of the study "timing".
+
+    Raises:
+        DataError: the cell was not measured.
+    """
+    rows = timing[timing["cell"] == "bandwidth"]
+    if rows.empty:
+        raise DataError("The records hold no bandwidth of a GPU: run 'hybridbench gpu --part engine' first.")
+    speed = (rows["traffic_bytes"] / rows["seconds"] / 1e9).groupby([rows["gpus"], rows["arm"]]).median()
+    share = speed / speed.xs("copy, gpu", level="arm")
+    return pd.DataFrame({"GB/s": speed.map("{:.4g}".format), "share of the copy": share.map("{:.0%}".format)}).reset_index()
+
+
 _SIZE = ["cell", "n_qubits", "n_layers", "batch_size", "threads"]
 
 
