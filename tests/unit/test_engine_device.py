@@ -538,7 +538,6 @@ def test_measurements_with_shots():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "cuda"}, "no CUDA engine in this version, and nothing falls back: use engine='cpu'"),
         ({"engine": "gpu"}, "engine 'gpu' does not exist.*auto, cpu, tensorflow, cuda"),
         ({"c_dtype": np.float32}, "not complex64 or complex128"),
         ({"c_dtype": "half"}, "c_dtype 'half' is not"),

@@ -26,7 +26,7 @@ def locked(name):
 def test_every_locked_package_has_hashes_and_no_index_is_named(name):
     text = (ROOT / name).read_text()
     assert not re.search(r"https?://|index-url|find-links", text)
-    assert len(locked(name)) == len(re.findall(r"^[\w.-]+==", text, flags=re.MULTILINE)) > 15
+    assert len(locked(name)) == len(re.findall(r"^[\w.-]+==", text, flags=re.MULTILINE)) > 10
     assert all("--hash=sha256:" in m["rest"] for m in locked(name).values())
 
 
@@ -37,7 +37,7 @@ def test_the_locks_hold_what_the_project_asks_for():
         wanted = Requirement(text)
         assert wanted.specifier.contains(both[canonicalize_name(wanted.name)]["version"]), text
     gpu = locked("requirements-gpu.lock")
-    assert {"pennylane-lightning-gpu", "numba-cuda", "nvidia-cudnn-cu12"} <= set(gpu)
+    assert {"pennylane-lightning-gpu", "nvidia-cuda-nvcc-cu12", "nvidia-cudnn-cu12"} <= set(gpu)
     assert not set(gpu) & set(both), "the second lock adds to the first and repeats nothing"
 
 

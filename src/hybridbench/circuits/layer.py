@@ -21,7 +21,7 @@ import pennylane as qml  # isort: skip  (TensorFlow first, with its start-up not
 from tensorflow.python.saved_model.save_context import in_save_context  # isort: skip
 from tf_keras.src.utils.control_flow_util import GraphOrParentsInXlaContext  # isort: skip
 
-ENGINES = ("auto", "cpu", "tensorflow")
+ENGINES = ("auto", "cpu", "tensorflow", "cuda")
 
 # AutoGraph would translate the whole simulator line by line: 42-58 s for a first step instead of 2-5 s.
 _without_autograph = tf.autograph.experimental.do_not_convert
@@ -69,12 +69,15 @@ class KerasLayer(qml.qnn.KerasLayer):
         weight_shapes: as for `qml.qnn.KerasLayer`.
         output_dim: as for `qml.qnn.KerasLayer`.
         weight_specs: as for `qml.qnn.KerasLayer`.
-        engine: "cpu" for the compiled kernels; "tensorflow" for TensorFlow operations, which run on any device and can be
-            differentiated again; "auto" for the kernels, and TensorFlow operations under XLA.
+        engine: "cpu" for the compiled kernels; "cuda" for those of an NVIDIA GPU; "tensorflow" for TensorFlow operations,
+            which run on any device and can be differentiated again; "auto" for the CPU's kernels, and TensorFlow operations
+            under XLA.
         **kwargs: as for `qml.qnn.KerasLayer`.
 
     Raises:
-        ConfigurationError: an unknown engine; on a call, engine "cpu" or a circuit that is not compiled under XLA.
+        ConfigurationError: an unknown engine; on a call, engine "cpu" or "cuda" under XLA, or a circuit that is not compiled
+            under XLA or with engine "cuda".
+        BackendError: engine is "cuda", and there is no GPU for it.
     """
 
     def __init__(
@@ -88,6 +91,10 @@ class KerasLayer(qml.qnn.KerasLayer):
     ) -> None:
         super().__init__(qnode, weight_shapes, output_dim, weight_specs, **kwargs)
         self.engine = check_name("engine", engine, ENGINES)
+        if engine == "cuda":
+            from hybridbench.engine import cuda
+
+            cuda.require()
         self._dynamic = False
         self._kept = _Kept()
 
@@ -111,6 +118,10 @@ class KerasLayer(qml.qnn.KerasLayer):
                 return _with_batch_of(inputs, circuit(x, list(self.qnode_weights.values()), self._engine()))
             except UnsupportedCircuit as error:
                 circuit = error
+        if self.engine == "cuda":  # nothing computes elsewhere than asked
+            raise ConfigurationError(
+                f"engine 'cuda' runs compiled circuits only, and layer {self.name!r} is not compiled: {_short(circuit)}"
+            )
         self._tell(circuit)
         if tf.executing_eagerly() or in_save_context():
             return _call_as_shipped(self, inputs)
@@ -158,12 +169,18 @@ class KerasLayer(qml.qnn.KerasLayer):
     def _engine(self) -> ModuleType:
         """The module that computes the circuit where this call is made."""
         under_xla = _under_xla()
-        if under_xla and self.engine == "cpu":
-            raise ConfigurationError("engine 'cpu' cannot run under XLA (jit_compile=True): use 'auto' or 'tensorflow'.")
+        if under_xla and self.engine in ("cpu", "cuda"):
+            raise ConfigurationError(
+                f"engine {self.engine!r} cannot run under XLA (jit_compile=True): use 'auto' or 'tensorflow'."
+            )
         if self.engine == "tensorflow" or under_xla or in_save_context():
             from hybridbench.engine import tensorflow
 
             return tensorflow
+        if self.engine == "cuda":
+            from hybridbench.engine import cuda_operation
+
+            return cuda_operation
         from hybridbench.engine import operation
 
         return operation

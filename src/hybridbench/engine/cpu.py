@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -52,6 +53,29 @@ def memory_bytes(program: Program, batch: int, precision: str, state: bool = Fal
     return 2 * owners * lanes * 2**program.n_qubits * amplitude + results
 
 
+def checked(
+    program: Program, shared: np.ndarray, sample: np.ndarray, precision: str, initial: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Parameters and first states as contiguous arrays of the precision; None where the program has a product start.
+
+    Raises:
+        ConfigurationError: an unknown precision, or shapes that do not fit the program.
+    """
+    real = REAL[check_name("precision", precision, REAL)]
+    shared, sample = np.ascontiguousarray(shared, real), np.ascontiguousarray(sample, real)
+    if shared.shape != (program.n_shared,) or sample.ndim != 2 or sample.shape[1] != program.n_sample or not len(sample):
+        raise ConfigurationError(
+            f"The circuit takes shared parameters of shape ({program.n_shared},) and per-sample parameters of shape "
+            f"(batch, {program.n_sample}) with at least one sample; it got {shared.shape} and {sample.shape}."
+        )
+    if program.product is not None:
+        return shared, sample, None
+    given, batch, size = None if initial is None else np.shape(initial), len(sample), 2**program.n_qubits
+    if given not in {(1, size), (batch, size)}:
+        raise ConfigurationError(f"The circuit starts from a state of shape (1 or {batch}, {size}); it got {given}.")
+    return shared, sample, np.ascontiguousarray(initial, precision)
+
+
 def _call(
     backward: bool,
     program: Program,
@@ -64,13 +88,8 @@ def _call(
     threads: int | None,
     kept: np.ndarray | None = None,
 ) -> Any:
-    real, complex_ = REAL[check_name("precision", precision, REAL)], np.dtype(precision)
-    shared, sample = np.ascontiguousarray(shared, real), np.ascontiguousarray(sample, real)
-    if shared.shape != (program.n_shared,) or sample.ndim != 2 or sample.shape[1] != program.n_sample or not len(sample):
-        raise ConfigurationError(
-            f"The circuit takes shared parameters of shape ({program.n_shared},) and per-sample parameters of shape "
-            f"(batch, {program.n_sample}) with at least one sample; it got {shared.shape} and {sample.shape}."
-        )
+    shared, sample, initial = checked(program, shared, sample, precision, initial)
+    real, complex_ = REAL[precision], np.dtype(precision)
     batch, size, threads = len(sample), 2**program.n_qubits, threads or n_threads()
     results = (batch, size) if state else (batch, len(program.outputs))
     result_type = complex_ if state else np.dtype(real)
@@ -88,11 +107,7 @@ def _call(
         if kept.nbytes != wanted or kept.ctypes.data % 64:
             raise ConfigurationError(f"`kept` has {kept.nbytes} bytes, and kept_states() of this batch has {wanted}.")
         ctx[K.KEPT] = kept.ctypes.data
-    if program.product is None:
-        given = None if initial is None else np.shape(initial)
-        if given not in {(1, size), (batch, size)}:
-            raise ConfigurationError(f"The circuit starts from a state of shape (1 or {batch}, {size}); it got {given}.")
-        initial = np.ascontiguousarray(initial, complex_)
+    if initial is not None:
         ctx[K.INITIAL], ctx[K.INITIAL_ROWS] = initial.ctypes.data, len(initial)
     if backward:
         cotangent = np.ascontiguousarray(cotangent, result_type)
@@ -171,7 +186,7 @@ def state(
     amplitudes = _call(False, program, shared, sample, precision, initial, None, True, threads)
     if not program.phase:
         return amplitudes
-    return amplitudes * np.exp(1j * _global_phase(program, shared, sample)).astype(precision)[:, None]
+    return amplitudes * np.exp(1j * global_phase(program, shared, sample)).astype(precision)[:, None]
 
 
 def expectations_vjp(
@@ -206,13 +221,31 @@ def state_vjp(
     threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Gradients of sum(real(conj(cotangent) * state)); cotangent (batch, 2**n_qubits) complex, the rest as above."""
-    if not program.phase:
+
+    def pull(cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         return _call(True, program, shared, sample, precision, initial, cotangent, True, threads)
+
+    def amplitudes() -> np.ndarray:
+        return _call(False, program, shared, sample, precision, initial, None, True, threads)
+
+    return with_phase_gradient(program, shared, sample, cotangent, pull, amplitudes)
+
+
+def with_phase_gradient(
+    program: Program,
+    shared: np.ndarray,
+    sample: np.ndarray,
+    cotangent: np.ndarray,
+    pull: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+    amplitudes: Callable[[], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """What `pull` says of states without their global phase, for states with it; `amplitudes` gives the former."""
+    if not program.phase:
+        return pull(cotangent)
     # exp(i p) psi: turn the cotangent back, and add what the phase itself contributes, Re <c|i exp(i p) psi>.
-    turned = cotangent * np.exp(-1j * _global_phase(program, shared, sample))[:, None]
-    d_shared, d_sample, d_initial = _call(True, program, shared, sample, precision, initial, turned, True, threads)
-    amplitudes = _call(False, program, shared, sample, precision, initial, None, True, threads)
-    slope = -np.sum((turned.conj() * amplitudes).imag, axis=1)
+    turned = cotangent * np.exp(-1j * global_phase(program, shared, sample))[:, None]
+    d_shared, d_sample, d_initial = pull(turned)
+    slope = -np.sum((turned.conj() * amplitudes()).imag, axis=1)
     for angle in program.phase:
         if angle.kind is Kind.SHARED:
             d_shared[angle.index] += angle.scale * slope.sum()
@@ -221,7 +254,7 @@ def state_vjp(
     return d_shared, d_sample, d_initial
 
 
-def _global_phase(program: Program, shared: np.ndarray, sample: np.ndarray) -> np.ndarray:
+def global_phase(program: Program, shared: np.ndarray, sample: np.ndarray) -> np.ndarray:
     """(batch,) phases that the program leaves out of its states, radians."""
     total = np.zeros(len(sample))
     for angle in program.phase:

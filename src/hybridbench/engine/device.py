@@ -38,6 +38,7 @@ from scipy.sparse import issparse
 from hybridbench.engine.backends import check_memory, state_memory_bytes
 from hybridbench.engine.compiler import UnsupportedCircuit
 from hybridbench.engine.plan import Plan, known, make_plan, plan_key, trace
+from hybridbench.errors import BackendError
 from hybridbench.stack import import_tensorflow
 
 ENGINES = ("auto", "cpu", "tensorflow", "cuda")
@@ -62,11 +63,12 @@ class HybridbenchQubit(Device):
         c_dtype: type of the amplitudes, `numpy.complex64` or `numpy.complex128`. Results have the type of the circuit's
             parameters in TensorFlow, and the real type that belongs to `c_dtype` otherwise.
         engine: "cpu" (compiled kernels), "tensorflow" (TensorFlow's operations, also on its GPU), or "auto": "cpu", and
-            "tensorflow" for `diff_method="backprop"`. "cuda" is refused, since there is no such engine yet.
+            "tensorflow" for `diff_method="backprop"`. "cuda" (this package's kernels on an NVIDIA GPU) needs numba-cuda
+            and a GPU, and never computes anywhere else.
         seed: of the samples that are drawn with shots; None draws it from the operating system.
 
     Raises:
-        qml.DeviceError: an engine or a type that does not exist.
+        qml.DeviceError: an engine or a type that does not exist, or no GPU where engine is "cuda".
 
     Gradients: `diff_method` "best", "adjoint" and "device" are exact, cost about two more runs whatever the number of
     parameters, and take memory for a few states whatever the depth. "backprop" goes through the TensorFlow engine, for
@@ -90,10 +92,10 @@ class HybridbenchQubit(Device):
         if engine not in ENGINES:
             raise qml.DeviceError(f"engine {engine!r} does not exist on {self.name}; choose one of {', '.join(ENGINES)}.")
         if engine == "cuda":
-            raise qml.DeviceError(
-                f"{self.name} has no CUDA engine in this version, and nothing falls back: "
-                "use engine='cpu', or engine='tensorflow' for TensorFlow's GPU."
-            )
+            try:
+                _cuda().require()
+            except BackendError as error:
+                raise qml.DeviceError(str(error)) from error
         try:
             self._precision = np.dtype(c_dtype).name
         except TypeError:
@@ -221,8 +223,8 @@ class HybridbenchQubit(Device):
     def _call(self, task: str, plan: Plan, parameters: Sequence[np.ndarray], *cotangent: np.ndarray) -> Any:
         """One call of the engine on arrays."""
         rows = plan.rows(parameters)
-        engine = _TensorflowOnArrays if self._engine == "tensorflow" else _cpu()
-        if task.startswith("state") or self._engine == "tensorflow":
+        engine = {"tensorflow": lambda: _TensorflowOnArrays, "cuda": _cuda}.get(self._engine, _cpu)()
+        if self._engine != "cuda" and (task.startswith("state") or self._engine == "tensorflow"):
             self._check_memory(plan, rows)
         return getattr(engine, task)(
             plan.program,
@@ -375,7 +377,7 @@ class HybridbenchQubit(Device):
             small = tf.executing_eagerly() and plan.rows(parameters) * 2 ** len(plan.wires) <= SMALL
             if small or not plan.program.outputs:
                 return self._through_numpy(tf, plan, circuit, parameters, wanted)
-        run = _operation() if engine == "cpu" else _tensorflow()
+        run = {"cpu": _operation, "cuda": _cuda_operation}.get(engine, _tensorflow)()
         real = tf.float32 if self._precision == "complex64" else tf.float64
         shared = plan.shared.tensors(tf, parameters, real, False)
         sample = plan.sample.tensors(tf, parameters, real, True)
@@ -526,8 +528,8 @@ def _refusal(engine: str, config: ExecutionConfig, circuit: QuantumScript | None
     if circuit is None:
         return ""
     backprop = config.gradient_method == "backprop"
-    if backprop and engine == "cpu":
-        return "needs the TensorFlow engine, and engine is 'cpu': use diff_method='adjoint', or engine='auto'."
+    if backprop and engine in {"cpu", "cuda"}:
+        return f"needs the TensorFlow engine, and engine is {engine!r}: use diff_method='adjoint', or engine='auto'."
     if backprop and config.interface in NO_BACKPROP:
         return f"needs TensorFlow or autograd, and the interface is {config.interface.value!r}: use diff_method='adjoint'."
     if backprop and any(isinstance(m.obs, qml.SparseHamiltonian) for m in circuit.measurements):
@@ -536,7 +538,7 @@ def _refusal(engine: str, config: ExecutionConfig, circuit: QuantumScript | None
         return (
             f"takes no shots, and there are {circuit.shots.total_shots}: use diff_method='parameter-shift', or shots=None."
         )
-    twice = backprop or (config.interface in TENSORFLOW and engine != "cpu")
+    twice = backprop or (config.interface in TENSORFLOW and engine not in {"cpu", "cuda"})
     if config.derivative_order > 1 and not twice:
         return f"gives first derivatives only, and max_diff is {config.derivative_order}: use diff_method='parameter-shift'."
     if config.gradient_method == "best" and any(_is_trained(m.obs, config.interface) for m in circuit.measurements):
@@ -791,6 +793,18 @@ def _cpu() -> Any:
     from hybridbench.engine import cpu
 
     return cpu
+
+
+def _cuda() -> Any:
+    from hybridbench.engine import cuda
+
+    return cuda
+
+
+def _cuda_operation() -> Any:
+    from hybridbench.engine import cuda_operation
+
+    return cuda_operation
 
 
 def _operation() -> Any:
