@@ -244,6 +244,12 @@ class Session:
         _Counters.launches += 1
         kernel[blocks, threads, 0, shared_bytes](*arguments)
 
+    @property
+    def traffic_bytes(self) -> int:
+        """Global memory that the states of one step take up on their way, read and written, bytes."""
+        states = self.batch * 2**self.program.n_qubits * np.dtype(self.precision).itemsize
+        return states * sum(plan.reads_and_writes for plan in self._plans)
+
     # --- the parts of a step: nothing waits for the GPU until results are copied ------------------------------------------
 
     def load(self, shared: Any, sample: Any) -> None:
@@ -388,6 +394,11 @@ class _Plan:
 
         code, one = self._code, self._pass
         bits = len(one.vectors)
+        adjoint_starts = ends and from_probabilities
+        # The last to go back need not write, unless the gradient of first states is asked for.
+        goes_back = self.moves and (not first or not code[E.HAS_PRODUCT])
+        # Forward the state, back the state and the adjoint one, which may begin here.
+        self.reads_and_writes = self.moves * (2 - starts) + 2 - adjoint_starts + 2 * goes_back
         area = self._samples << bits
         scratch = max(area, K.COLUMNS * self.threads)
         decided = int(2 * code[E.N_SAMPLE_ROTATIONS] + code[E.N_SAMPLE_STRINGS])
@@ -420,9 +431,8 @@ class _Plan:
         self.backward, self.backward_bytes = uploaded(
             4 * area + scratch,
             decided,
-            ADJOINT_STARTS=ends and from_probabilities,
-            # The last to go back need not write, unless the gradient of first states is asked for.
-            WRITES=self.moves and (not first or not code[E.HAS_PRODUCT]),
+            ADJOINT_STARTS=adjoint_starts,
+            WRITES=goes_back,
         )
 
     def _masks(self, at: int, count: int, record: int, place: int) -> Iterable[int]:

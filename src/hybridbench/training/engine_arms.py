@@ -110,8 +110,8 @@ def engine_step(
     check_name("engine", engine, ("cpu", "cuda", "cuda, one call"))
     program, shared, sample, cotangent = program_and_numbers(circuit, n_qubits, n_layers, batch_size)
     shared, sample, cotangent = (np.asarray(numbers, cpu.REAL[precision]) for numbers in (shared, sample, cotangent))
-    traffic: float | None = None
     if engine == "cpu":
+        step_evidence = cpu_evidence
         states = cpu.kept_states(program, batch_size, precision)
 
         def step() -> list[np.ndarray]:
@@ -120,13 +120,14 @@ def engine_step(
 
     elif engine == "cuda":
         session = _cuda().Session(program, batch_size, precision)
-        traffic = getattr(session, "traffic_bytes", None)
+        step_evidence = _account(session.traffic_bytes)
 
         def step() -> list[np.ndarray]:
             return list(session.step(shared, sample, cotangent))
 
     else:
         cuda = _cuda()
+        step_evidence = _account(cuda.Session(program, batch_size, precision).traffic_bytes)
 
         def step() -> list[np.ndarray]:
             values = cuda.expectations(program, shared, sample, precision)
@@ -138,39 +139,24 @@ def engine_step(
         return [float(np.mean((values - 0.5) ** 2)), float(np.sum(d_shared**2) + np.sum(d_sample**2))]
 
     step.losses = losses
-    step.evidence = (
-        (lambda: {"devices": ["CPU"]}) if engine == "cpu" else _account(step, program, batch_size, precision, traffic)
-    )
+    step.evidence = step_evidence
     if engine != "cpu":
         step.synchronize = _cuda().synchronize
     return step
 
 
-def _account(
-    step: Callable[[], Any], program: Program, batch_size: int, precision: str, traffic: float | None
-) -> Callable[[], dict[str, Any]]:
-    """The evidence of a CUDA arm, by the engine's own counters.
+def cpu_evidence() -> dict[str, Any]:
+    """The evidence of an arm that computes on the CPU."""
+    return {"devices": ["CPU"]}
 
-    Args:
-        step: one step.
-        program: the circuit.
-        batch_size: samples.
-        precision: complex type of the states.
-        traffic: device memory that a step reads and writes, bytes, by the engine's account; where it gives none, every
-            kernel counts as reading and writing all states once.
-    """
-    cuda = _cuda()
-    state_bytes = batch_size * 2**program.n_qubits * np.dtype(precision).itemsize
-    found = [] if traffic is None else [float(traffic)]
+
+def _account(traffic: int) -> Callable[[], dict[str, Any]]:
+    """The evidence of a CUDA arm by the engine's own counters; `traffic` is what a step moves in the GPU's memory, bytes."""
 
     def account() -> dict[str, Any]:
-        if not found:
-            before = cuda.counters()["launches"]
-            step()
-            found.append(2.0 * state_bytes * (cuda.counters()["launches"] - before))
-        now = cuda.counters()
+        now = _cuda().counters()
         about = {"devices": [now["device"]], "kernels": now["launches"], "compilations": now["compilations"]}
-        return {**about, "traffic_bytes": found[0]}
+        return {**about, "traffic_bytes": float(traffic)}
 
     return account
 
