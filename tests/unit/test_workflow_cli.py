@@ -52,6 +52,7 @@ def test_help_teaches_and_imports_nothing_heavy():
         "status",
         "verdict",
         "study",
+        "frontier",
         "rerun",
         "claims",
         "recommend-optimizer",
