@@ -287,11 +287,11 @@ Config = GradientConfig | DescentConfig | MemoryConfig
 
 
 def gradient_configs() -> list[Config]:
-    """Every circuit of the study at every size."""
+    """Every circuit of the study at every size; beside the fixed depths as many layers as qubits."""
+    sizes = sorted({(n, depth) for n in QUBITS for depth in (*DEPTHS, n)})
     return [
         GradientConfig(ansatz, n, depth, POINTS if 2**n * depth <= LARGE else FEWER_POINTS)
-        for n in QUBITS
-        for depth in DEPTHS
+        for n, depth in sizes
         for ansatz in CIRCUITS
     ]
 
