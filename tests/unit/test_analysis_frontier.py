@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import frontier_tables
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,34 +14,10 @@ from hybridbench.analysis.statistics import Interval
 from hybridbench.analysis.tables import NotMeasured
 from hybridbench.errors import ConfigurationError, MemoryEstimateError
 
-QUBITS = (4, 6, 8, 10, 12, 14, 16)
-
 
 def batches(law, rng, n_batches=20, n_points=50):
     """Mean squares of normal derivatives of a variance that follows `law`, batch by batch."""
-    return {n: law(n) * (rng.standard_normal((n_batches, n_points, 1)) ** 2).mean(axis=1) for n in QUBITS}
-
-
-def gradient_rows(law, shot=lambda cost, n: 1.0, depths=(1, 2), ansaetze=("strongly_entangling",), qubits=QUBITS, seed=0):
-    """A table of the cell "gradient" with planted variances law(cost, n, depth)."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for ansatz in ansaetze:
-        for n in qubits:
-            for depth in depths:
-                for cost in frontier.COSTS:
-                    for batch in range(20):
-                        square = law(cost, n, depth) * float(np.mean(rng.standard_normal(50) ** 2))
-                        rows.append(
-                            {
-                                "study": "frontier", "record": f"{ansatz}-{n}-{depth}", "machine": "m1", "cell": "gradient",
-                                "ansatz": ansatz, "n_qubits": n, "n_layers": depth, "cost": cost, "seed": batch,
-                                "n_points": 50, "gradient_variance": square, "gradient_mean_square": square / 2,
-                                "gradient_fourth_moment": 3 * square**2, "shot_variance": shot(cost, n), "cost_mean": 0.5,
-                                "rounding_error": 1e-6 * math.sqrt(square) if batch == 0 else math.nan, "revision": 1,
-                            }
-                        )  # fmt: skip
-    return pd.DataFrame(rows)
+    return {n: law(n) * (rng.standard_normal((n_batches, n_points, 1)) ** 2).mean(axis=1) for n in frontier_tables.QUBITS}
 
 
 @pytest.mark.parametrize("cost", frontier.COSTS)
@@ -130,7 +107,7 @@ def test_where_a_curve_passes_a_value():
 
 def test_shots_and_epsilon_say_from_where_on_a_gradient_is_gone():
     # Variance 2 * 2^-n for all parameters with one-shot variance 2: shots_needed = 2 / (2 * 2^-n) = 2^n.
-    table = gradient_rows(lambda cost, n, depth: 2 * 2.0**-n, lambda cost, n: 2.0)
+    table = frontier_tables.gradients(lambda cost, n, depth: 2 * 2.0**-n, lambda cost, n: 2.0)
     gone = frontier.gone_by_shots(table, "strongly_entangling", "global", 2, 10**4)
     assert gone.qubits.value == pytest.approx(math.log2(10**4), abs=0.2)
     assert gone.qubits.low < gone.qubits.value < gone.qubits.high < gone.qubits.low + 0.5
@@ -142,18 +119,18 @@ def test_shots_and_epsilon_say_from_where_on_a_gradient_is_gone():
     assert more.extrapolated
     adam = frontier.gone_for_adam(table, "strongly_entangling", "global", 2)
     assert adam.qubits.value == pytest.approx(-2 * math.log2(frontier.ADAM_EPSILON), abs=0.8)
-    flat = gradient_rows(lambda cost, n, depth: 0.1)
+    flat = frontier_tables.gradients(lambda cost, n, depth: 0.1)
     assert frontier.gone_by_shots(flat, "strongly_entangling", "local", 1, 10**6).first == math.inf
 
 
 def test_cells_hold_moments_limits_and_what_is_resolved():
-    found = frontier.cells(gradient_rows(lambda cost, n, depth: frontier.deep_variance(cost, n)))
-    assert len(found) == len(QUBITS) * 2 * 2
+    found = frontier.cells(frontier_tables.gradients(lambda cost, n, depth: frontier.deep_variance(cost, n)))
+    assert len(found) == len(frontier_tables.QUBITS) * 2 * 2
     assert found["n"].eq(1000).all()
     assert found["resolved"].all()
     assert (found["variance"] / found["deep"]).between(0.8, 1.2).all()
     assert found["rounding"].to_numpy() == pytest.approx(1e-6 * math.sqrt(2))
-    heavy = gradient_rows(lambda cost, n, depth: 1.0)
+    heavy = frontier_tables.gradients(lambda cost, n, depth: 1.0)
     heavy.loc[heavy["seed"] > 0, "gradient_variance"] = 1e-6
     assert not frontier.cells(heavy)["resolved"].any()
     assert frontier.growths(heavy) == {}
@@ -162,50 +139,30 @@ def test_cells_hold_moments_limits_and_what_is_resolved():
 def test_the_depth_of_saturation_is_the_first_from_which_all_are_deep():
     factors = {1: 9.0, 2: 1.0, 4: 3.0, 8: 1.2, 16: 1.0}
     law = lambda cost, n, depth: frontier.deep_variance(cost, n) * factors[depth]  # noqa: E731
-    found = frontier.saturation(frontier.cells(gradient_rows(law, depths=tuple(factors))))
+    found = frontier.saturation(frontier.cells(frontier_tables.gradients(law, depths=tuple(factors))))
     assert found["depth"].eq(8).all()
-    never = frontier.saturation(frontier.cells(gradient_rows(lambda cost, n, depth: 1.0, depths=(1, 2))))
+    never = frontier.saturation(frontier.cells(frontier_tables.gradients(lambda cost, n, depth: 1.0, depths=(1, 2))))
     assert never["depth"].isna().all()
 
 
 def test_as_many_layers_as_qubits_is_a_series_of_its_own():
-    table = gradient_rows(lambda cost, n, depth: 3.0**-n * depth**0.0, depths=QUBITS)
+    table = frontier_tables.gradients(lambda cost, n, depth: 3.0**-n * depth**0.0, depths=frontier_tables.QUBITS)
     assert frontier.depths(table)[-1] == "n"
     assert frontier.growth_of(table, "strongly_entangling", "local", "n").base.holds(1 / 3)
-    assert "n" not in frontier.depths(gradient_rows(lambda *_: 1.0, depths=(1,)))
+    assert "n" not in frontier.depths(frontier_tables.gradients(lambda *_: 1.0, depths=(1,)))
 
 
 def test_descents_count_what_trained():
-    rows = [
-        {
-            "machine": "m1", "cell": "descent", "ansatz": "a", "cost": "global", "n_qubits": 4, "n_layers": 2, "shots": 0,
-            "seed": seed, "step": step, "steps": 30, "train_loss": 1.0 if step == 0 else (0.05 if seed < 15 else 0.9),
-        }
-        for seed in range(20) for step in (0, 15, 30)
-    ]  # fmt: skip
-    (row,) = frontier.descents(pd.DataFrame(rows)).itertuples()
+    found = frontier.descents(frontier_tables.descents())
+    assert len(found) == 2 * 3 * 2 * 3
+    row = found.iloc[0]
     assert (row.trained, row.seeds, row.start, row.final, row.share) == (15, 20, 1.0, 0.05, 0.75)
     bounds = stats.beta.ppf([0.025, 0.975], [15, 16], [6, 5])  # Clopper and Pearson
     assert [row.share_low, row.share_high] == pytest.approx(bounds)
 
 
-def memory_rows(extra):
-    sizes = [("compiled", 4, 2), *(("compiled", n, 2) for n in (16, 18, 20)), ("compiled", 18, 8), ("compiled", 18, 16)]
-    sizes += [("shipped", 4, 2), *(("shipped", n, 2) for n in (10, 11, 12)), ("shipped", 12, 4), ("shipped", 12, 8)]
-    rng = np.random.default_rng(0)
-    return pd.DataFrame(
-        {
-            "machine": "m1", "cell": "memory", "arm": arm, "n_qubits": n, "n_layers": depth, "batch_size": 16,
-            "process": process, "peak_memory_mib": 800 + extra(arm, n, depth) + rng.normal(0, 1),
-        }
-        for arm, n, depth in sizes for process in (0, 1)
-    )  # fmt: skip
-
-
 def test_memory_exponents_are_recovered():
-    found = frontier.memory(
-        memory_rows(lambda arm, n, depth: (n > 4) * 2.0 ** (n - 10) * (1 if arm == "compiled" else 30 * depth))
-    )
+    found = frontier.memory(frontier_tables.memory())
     for arm in ("compiled", "shipped"):
         assert frontier.memory_growth(found, arm).holds(2.0)
         assert not frontier.memory_growth(found, arm).holds(2.5)
@@ -292,7 +249,7 @@ def test_time_grows_above_the_crossover_only():
 
 
 def test_records_that_are_not_there_are_not_measured():
-    table = gradient_rows(lambda *_: 1.0)
+    table = frontier_tables.gradients(lambda *_: 1.0)
     with pytest.raises(NotMeasured, match="cell 'memory'"):
         frontier.rows_of(table, "memory")
     other = pd.concat([table.assign(machine="m2"), table])
