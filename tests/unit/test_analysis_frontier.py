@@ -161,6 +161,17 @@ def test_descents_count_what_trained():
     assert [row.share_low, row.share_high] == pytest.approx(bounds)
 
 
+def test_the_criterion_is_held_against_training():
+    gradients = frontier_tables.gradients(
+        lambda cost, n, depth: 2 * 2.0**-n, lambda cost, n: 2.0, depths=(2, 16), qubits=(4, 6, 8)
+    )
+    found = frontier.criterion(frontier.cells(gradients), frontier.descents(frontier_tables.descents()))
+    assert len(found) == 2 * 3 * 2 * 2
+    widest = found[(found["n_qubits"] == 8) & (found["shots"] == 100)]
+    assert widest["ratio"].to_numpy() == pytest.approx(2.56, rel=0.15)
+    assert found["exact"].eq(0.75).all()
+
+
 def test_memory_exponents_are_recovered():
     found = frontier.memory(frontier_tables.memory())
     for arm in ("compiled", "shipped"):

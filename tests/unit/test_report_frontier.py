@@ -135,7 +135,7 @@ def test_solid_lines_end_where_measurements_do():
 
 def test_numbers_have_names_intervals_and_words():
     found = {}
-    for section in (numbers._frontier_gradients, numbers._frontier_descents, numbers._frontier_memory):
+    for section in numbers.SECTIONS[-4:]:
         found |= section(Opened(TABLE))
     assert all(name.startswith("frontier_") for name in found)
     fall = found["frontier_fall_global_strongly_entangling_8l"]
@@ -150,6 +150,9 @@ def test_numbers_have_names_intervals_and_words():
     assert found["frontier_deep_depth_local_strongly_entangling_8q"].text == "4 layers"
     assert found["frontier_trained_global_strongly_entangling_16l_8q_exact"].short == "75 %"
     assert found["frontier_trained_global_strongly_entangling_16l_8q_100"].n == 20
+    # No circuit of the table is both examined and trained with more shots than 0 that fails.
+    assert "frontier_criterion_fails_from" not in found
+    assert found["frontier_criterion_works_up_to"].value > 0
     assert found["frontier_memory_growth_adjoint"].low < 2 < found["frontier_memory_growth_adjoint"].high
     with pytest.raises(NotMeasured):
         numbers._frontier_memory(Opened(TABLE[TABLE["cell"] == "gradient"]))

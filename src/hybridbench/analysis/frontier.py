@@ -402,6 +402,24 @@ def descents(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def criterion(found: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
+    """How the criterion of a single derivative compares with training: where shots were fewer than it asks for.
+
+    Args:
+        found: from `cells`.
+        trained: from `descents`.
+
+    Returns:
+        The rows of `trained` with shots whose circuit is in `found`, with `ratio`: shots that the criterion asks for over
+        the shots that there were; and `exact`, the share of seeds that trained with exact gradients.
+    """
+    noisy = trained[trained["shots"] > 0]
+    asked = found[[*SIZE, "shots"]].rename(columns={"shots": "asked"})
+    exact = trained[trained["shots"] == 0][[*SIZE, "share"]].rename(columns={"share": "exact"})
+    both = noisy.merge(asked, on=SIZE).merge(exact, on=SIZE)
+    return both.assign(ratio=both["asked"] / both["shots"]).sort_values("ratio", ignore_index=True)
+
+
 # ------------------------------------------------------------------------------------------------------------------ memory
 def adjoint_bytes(n_qubits: int, samples: int, itemsize: int = 8) -> float:
     """Bytes of adjoint differentiation whatever the depth: two states of each sample that is worked on at a time.

@@ -688,6 +688,21 @@ def _frontier_descents(records: Records) -> Numbers:
     return found
 
 
+def _frontier_criterion(records: Records) -> Numbers:
+    """How far below the criterion's shots training still works, and from where on it fails, of circuits that train exactly."""
+    gradients, descents = frontier.rows_of(records, "gradient"), frontier.rows_of(records, "descent")
+    compared = frontier.criterion(frontier.cells(gradients), frontier.descents(descents))
+    able = compared[compared["exact"] > 0.5]
+    cited = tables.cite(pd.concat([gradients, descents]))
+    works, fails = able[able["share"] > 0.5], able[able["share"] < 0.5]
+    found: Numbers = {}
+    if len(works):
+        found["frontier_criterion_works_up_to"] = Number(float(works["ratio"].max()), n=len(able), records=cited)
+    if len(fails):
+        found["frontier_criterion_fails_from"] = Number(float(fails["ratio"].min()), n=len(able), records=cited)
+    return found
+
+
 def _frontier_memory(records: Records) -> Numbers:
     """Factor of memory per qubit, and what a layer takes, adjoint and backprop."""
     rows = frontier.rows_of(records, "memory")
@@ -792,5 +807,6 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _study_control,
     _frontier_gradients,
     _frontier_descents,
+    _frontier_criterion,
     _frontier_memory,
 )
