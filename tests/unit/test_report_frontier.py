@@ -3,6 +3,7 @@
 import math
 
 import frontier_tables
+import pandas as pd
 import pytest
 
 from hybridbench.analysis import numbers
@@ -135,7 +136,12 @@ def test_solid_lines_end_where_measurements_do():
 
 def test_numbers_have_names_intervals_and_words():
     found = {}
-    for section in numbers.SECTIONS[-4:]:
+    for section in (
+        numbers._frontier_gradients,
+        numbers._frontier_descents,
+        numbers._frontier_criterion,
+        numbers._frontier_memory,
+    ):
         found |= section(Opened(TABLE))
     assert all(name.startswith("frontier_") for name in found)
     fall = found["frontier_fall_global_strongly_entangling_8l"]
@@ -156,6 +162,26 @@ def test_numbers_have_names_intervals_and_words():
     assert found["frontier_memory_growth_adjoint"].low < 2 < found["frontier_memory_growth_adjoint"].high
     with pytest.raises(NotMeasured):
         numbers._frontier_memory(Opened(TABLE[TABLE["cell"] == "gradient"]))
+
+
+def test_step_times_of_the_atlas_have_exponents():
+    rows = [
+        {
+            "study": "atlas", "record": f"{n}-{batch}", "machine": "m1", "part": "step", "threads": threads, "route": "a route",
+            "precision": "complex64", "n_qubits": n, "n_layers": 2, "batch_size": batch, "seconds": 1e-3 + 1e-7 * 2.0**n,
+        }
+        for threads in (1, 2) for batch, widths in ((1, (4, 8)), (32, (4, 8, 12, 14, 16, 18, 20))) for n in widths
+    ]  # fmt: skip
+
+    class Atlas(Opened):
+        def __getitem__(self, study):
+            return self.table
+
+    found = numbers._frontier_time(Atlas(pd.DataFrame(rows)))
+    assert found["frontier_time_growth_a_route_complex64"].value == pytest.approx(2, rel=0.01)
+    assert found["frontier_time_crossover_a_route_complex64"].text == "14 qubits"
+    with pytest.raises(NotMeasured):
+        numbers._frontier_time(Opened(TABLE))
 
 
 def test_hours_say_whether_they_were_measured():

@@ -689,7 +689,7 @@ def _frontier_descents(records: Records) -> Numbers:
 
 
 def _frontier_criterion(records: Records) -> Numbers:
-    """How far below the criterion's shots training still works, and from where on it fails, of circuits that train exactly."""
+    """How far below the criterion's shots training still works, and from where on it fails, where exact gradients train."""
     gradients, descents = frontier.rows_of(records, "gradient"), frontier.rows_of(records, "descent")
     compared = frontier.criterion(frontier.cells(gradients), frontier.descents(descents))
     able = compared[compared["exact"] > 0.5]
@@ -712,6 +712,27 @@ def _frontier_memory(records: Records) -> Numbers:
         cited = tables.cite(rows[rows["arm"] == arm])
         found[f"frontier_memory_growth_{name}"] = Number.of(frontier.memory_growth(memory, arm), cited)
         found[f"frontier_memory_layer_{name}"] = Number.of(frontier.memory_per_layer(memory, arm), cited)
+    return found
+
+
+def _frontier_time(records: Records) -> Numbers:
+    """Factor of the step time per qubit above the crossover, and the crossover, of every route of the atlas on all cores."""
+    table = records["atlas"]
+    table = table[(table["machine"] == table["machine"].min()) & (table["part"] == "step") & table["seconds"].notna()]
+    table = table[table["threads"] == table["threads"].max()]
+    found: Numbers = {}
+    for (route, precision), own in table.groupby(["route", "precision"], sort=True):
+        # Of all layers and batch sizes the line with most numbers of qubits, the largest of equals.
+        lines = own.groupby(["n_layers", "batch_size"])["n_qubits"].nunique().sort_index()
+        layers, batch = lines.index[lines == lines.max()][-1]
+        line = own[(own["n_layers"] == layers) & (own["batch_size"] == batch)]
+        try:
+            factor, crossover = frontier.time_growth(line)
+        except NotMeasured:
+            continue  # this route was measured at too few sizes above its crossover
+        name, cited = slug(f"{route}, {precision}"), tables.cite(line)
+        found[f"frontier_time_growth_{name}"] = Number.of(factor, cited)
+        found[f"frontier_time_crossover_{name}"] = Number(int(crossover), unit="qubits", records=cited)
     return found
 
 
@@ -809,4 +830,5 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _frontier_descents,
     _frontier_criterion,
     _frontier_memory,
+    _frontier_time,
 )
