@@ -88,6 +88,48 @@ def test_the_gallery_draws_and_reads_them(monkeypatch):
     assert "qubit" in gallery.read("frontier_variance")
 
 
+def test_what_was_run_is_written(tmp_path):
+    only = TABLE[TABLE["cell"] == "memory"]
+    text, files = gallery.write_frontier(only, tmp_path)
+    assert text == frontier.memory_say(only)
+    assert sorted(file.name for file in files) == sorted(p.name for p in tmp_path.iterdir())
+    assert {file.stem for file in files} == {"frontier_memory"}
+    with pytest.raises(DataError, match="needs three"):
+        gallery.write_frontier(only[only["n_qubits"] < 12], tmp_path)
+    few = TABLE[(TABLE["cell"] == "gradient") & (TABLE["n_qubits"] < 10)]
+    with pytest.raises(DataError, match="Too few numbers of qubits"):
+        gallery.write_frontier(few, tmp_path)
+    assert set(gallery.FRONTIER_CELLS) == set(gallery.FRONTIER)
+
+
+def test_the_command_runs_draws_and_resumes(tmp_path, monkeypatch, capsys):
+    from hybridbench.measurement.records import RecordStore
+    from hybridbench.training import frontier as study
+    from hybridbench.workflow import cli
+
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path))
+    asked = []
+
+    def configs(cells):
+        asked.append(list(cells))
+        sizes = [(n, depth) for n in (4, 5, 6, 7) for depth in (4, 8)]
+        return [study.GradientConfig(ansatz, *size, 40) for size in sizes for ansatz in study.CIRCUITS]
+
+    monkeypatch.setattr(study, "configs", configs)
+    cli.frontier_command(cell=["gradient"])
+    first = capsys.readouterr()
+    assert asked == [["gradient"]]
+    assert "[1/16] gradients, hardware_efficient, 4 qubits, 4 layers, about" in first.err
+    assert "falls by a factor" in first.out
+    assert (tmp_path / "frontier" / "frontier_variance.png").is_file()
+    cli.frontier_command(cell=["gradient"])
+    assert capsys.readouterr().err == ""
+    store = RecordStore("frontier")
+    before = {file: file.stat().st_mtime_ns for file in store.folder.iterdir()}
+    cli.frontier_command(cell=["gradient"], force=True)
+    assert all(file.stat().st_mtime_ns > before[file] for file in store.folder.iterdir())
+
+
 def test_a_line_is_the_variance_and_follows_the_closed_form():
     fig = frontier.variance(TABLE)
     panel = next(axes for axes in fig.axes if axes.get_title(loc="left") == "strongly entangling, global cost")
@@ -99,7 +141,7 @@ def test_a_line_is_the_variance_and_follows_the_closed_form():
 
 
 def test_sentences_hold_the_planted_numbers():
-    assert "as a power 2.0" in frontier.variance_say(TABLE)
+    assert "with 1 layer falls as a power 2.0" in frontier.variance_say(TABLE)
     # 2 / 2 of the planted mean square: the shots needed are 2 * 2^n, which pass 10^4 at 12.3 qubits.
     assert "from 13 qubits on for the global cost" in frontier.shots_say(TABLE)
     assert "15 (global, 100 shots)" in frontier.descent_say(TABLE)

@@ -91,7 +91,7 @@ def _points_and_fit(panel: Axes, rows: pd.DataFrame, own: pd.DataFrame, ansatz: 
     own = own[own["resolved"]].sort_values("n_qubits")
     style = style_of(_depth(depth))
     # A symmetric interval of a heavy tail may reach below zero, where a logarithmic axis ends.
-    lengths = [np.minimum(own["variance"] - own["low"], 0.999 * own["variance"]), own["high"] - own["variance"]]
+    lengths = np.array([np.minimum(own["variance"] - own["low"], 0.999 * own["variance"]), own["high"] - own["variance"]])
     panel.errorbar(own["n_qubits"], own["variance"], yerr=lengths, **style.line(linestyle="none", markersize=4))
     try:
         best = frontier.growth_of(rows, ansatz, cost, depth).best
@@ -101,26 +101,38 @@ def _points_and_fit(panel: Axes, rows: pd.DataFrame, own: pd.DataFrame, ansatz: 
     panel.plot(n, best.at(n), color=style.colour, linestyle=style.dash, linewidth=1.2)
 
 
-def _deepest(rows: pd.DataFrame) -> int:
-    return int(rows["n_layers"].max())
+def _deepest(rows: pd.DataFrame) -> dict[str, int]:
+    """By ansatz the greatest number of layers at which both costs have exponents.
+
+    Raises:
+        DataError: no ansatz has one.
+    """
+    known = set(frontier.growths(rows))
+    found = {}
+    for ansatz in sorted(rows["ansatz"].unique()):
+        both = [depth for depth in _depths(rows) if all((ansatz, cost, depth) in known for cost in frontier.COSTS)]
+        if both:
+            found[ansatz] = max(both)
+    if not found:
+        raise DataError(f"Too few numbers of qubits of the frontier study for an exponent: run {WHERE}, then draw again.")
+    return found
 
 
 def variance_say(table: pd.DataFrame) -> str:
     """What the figure of variances shows, in numbers."""
     rows = _rows(table, "gradient")
     parts = []
-    for ansatz in sorted(rows["ansatz"].unique()):
-        depth = _deepest(rows[rows["ansatz"] == ansatz])
-        by_cost = {}
+    for ansatz, depth in _deepest(rows).items():
+        fall = {}
         for cost in frontier.COSTS:
-            fall = frontier.growth_of(rows, ansatz, cost, depth).base.map(lambda base: 1 / base, "1")
-            by_cost[cost] = Number.of(fall).text
-        shallow = frontier.growth_of(rows, ansatz, "local", 1)
+            growth = frontier.growth_of(rows, ansatz, cost, depth)
+            fall[cost] = Number.of(growth.base.map(lambda base: 1 / base, "1")).text
+        shallow = frontier.growth_of(rows, ansatz, "local", int(rows["n_layers"].min()))
         power = Number.of(shallow.power.slope.map(lambda slope: -slope, "1")).text
         how = f"falls as a power {power} of the qubits" if shallow.better == "power" else "has no decided law"
         parts.append(
-            f"in the {_name(ansatz)} circuit of {depth} layers the variance falls by a factor {by_cost['global']} a qubit "
-            f"for the global cost and {by_cost['local']} for the local one, which with one layer {how}"
+            f"in the {_name(ansatz)} circuit of {_depth(depth)} the variance falls by a factor {fall['global']} a qubit for "
+            f"the global cost and {fall['local']} for the local one, which with {_depth(rows['n_layers'].min())} {how}"
         )
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
@@ -154,13 +166,12 @@ def shots_say(table: pd.DataFrame) -> str:
     """From how many qubits on a derivative is below its own shot noise."""
     rows = _rows(table, "gradient")
     parts = []
-    for ansatz in sorted(rows["ansatz"].unique()):
-        depth = _deepest(rows[rows["ansatz"] == ansatz])
+    for ansatz, depth in _deepest(rows).items():
         for cost in frontier.COSTS:
             gone = frontier.gone_by_shots(rows, ansatz, cost, depth, frontier.SHOTS[0])
             never = f"up to {frontier.MOST_QUBITS} qubits never"
             where = f"from {gone.first:.0f} qubits on" if math.isfinite(gone.first) else never
-            parts.append(f"{where} for the {cost} cost of the {_name(ansatz)} circuit with {depth} layers")
+            parts.append(f"{where} for the {cost} cost of the {_name(ansatz)} circuit with {_depth(depth)}")
     what = f"With {frontier.SHOTS[0]:,} shots a point the average derivative is below its own noise"
     return f"{what} {'; '.join(parts)}."
 
@@ -256,8 +267,11 @@ def memory_say(table: pd.DataFrame) -> str:
     found = frontier.memory(_rows(table, "memory"))
     parts = []
     for arm, name in ARMS.items():
-        factor = Number.of(frontier.memory_growth(found, arm)).text
-        layer = Number.of(frontier.memory_per_layer(found, arm)).text
+        try:
+            factor = Number.of(frontier.memory_growth(found, arm)).text
+            layer = Number.of(frontier.memory_per_layer(found, arm)).text
+        except NotMeasured as gap:
+            raise DataError(f"There are {gap}: run {WHERE} to its end, then draw again.") from gap
         parts.append(f"with {style_of(name).label} a qubit more takes {factor} times the memory and a layer more {layer}")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."

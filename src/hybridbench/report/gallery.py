@@ -243,6 +243,13 @@ FRONTIER: dict[str, Entry] = {
         says=frontier.memory_say,
     ),
 }
+#: The cell of the study that each is drawn from.
+FRONTIER_CELLS = {
+    "frontier_variance": "gradient",
+    "frontier_shots": "gradient",
+    "frontier_descent": "descent",
+    "frontier_memory": "memory",
+}
 LEDGER = "ledger"
 LEDGER_CAPTION = "The original study's claims at a glance: confirmed, refuted, or open where the records cannot decide."
 LEDGER_ALT = (
@@ -281,6 +288,29 @@ def read(name: str, source: str | Records = "shipped") -> str:
     reading = {name: entry for name, entry in {**GALLERY, **FRONTIER}.items() if entry.says}
     entry = reading[check_name("figure with a sentence", name, reading)]
     return entry.says(_records(Records.of(source), entry))
+
+
+def write_frontier(table: pd.DataFrame, folder: Path) -> tuple[str, list[Path]]:
+    """Write the figures of the frontier study whose cells a table has.
+
+    Args:
+        table: records of the study.
+        folder: where.
+
+    Returns:
+        What the figures say, a paragraph each, and the files.
+
+    Raises:
+        DataError: a cell has too few records for its figure.
+    """
+    there = set(table["cell"])
+    said, files = [], []
+    for name, entry in FRONTIER.items():
+        if FRONTIER_CELLS[name] in there:
+            fig = entry.draw(table)
+            said.append(entry.says(table))
+            files += save_figure(fig, name, entry.caption, entry.alt, {entry.study: table}, folder)
+    return "\n\n".join(said), files
 
 
 def build_figures(source: str = "shipped", folder: Path | None = None) -> list[Path]:

@@ -254,8 +254,8 @@ def frontier_command(
 ) -> None:
     """Run the frontier study: gradient variance, training from a random start and memory, against qubits and depth.
 
-    Records go to build/records/frontier. A run that was cut off, by Ctrl-C too, continues with what is missing. Nothing in
-    it is timed, so it may share the machine. It takes about a quarter of an hour on two cores.
+    Figures go to build/frontier, records to build/records/frontier. A run that was cut off, by Ctrl-C too, continues with
+    what is missing. Nothing in it is timed, so it may share the machine. It takes about a quarter of an hour on two cores.
 
     **Examples**
 
@@ -265,6 +265,7 @@ def frontier_command(
     """
     from hybridbench import paths
     from hybridbench.measurement.records import RecordStore
+    from hybridbench.report.gallery import write_frontier
     from hybridbench.training import frontier
     from hybridbench.workflow.run import duration
 
@@ -277,8 +278,10 @@ def frontier_command(
     if force:
         for config in wanted:
             store.path(config).unlink(missing_ok=True)
-    frontier.run(wanted, store, told)
-    print(f"{len(list(store.folder.glob('*.parquet')))} records are in {paths.relative(store.folder)}.")
+    text, files = write_frontier(frontier.run(wanted, store, told), paths.build_dir() / "frontier")
+    print(text)
+    for file in files:
+        print(f"wrote {paths.relative(file)}")
 
 
 @app.command("rerun")
