@@ -230,7 +230,8 @@ def test_step_times_of_the_atlas_have_exponents():
 def test_hours_say_whether_they_were_measured():
     found = numbers.frontier_hours(MACHINES)
     assert found["frontier_hour_t4_2l"].unit == "qubits, predicted, not measured"
-    assert found["frontier_hour_m1_2l"].unit == "qubits, extrapolated"
-    assert found["frontier_hour_m1_2l_ends_by"].text == "memory"
+    assert found["frontier_hour_measured_2l"].unit == "qubits, extrapolated"
+    assert found["frontier_hour_measured_2l_ends_by"].text == "memory"
     near = Machine("m1", MACHINES[0].step, 16e9, measured=True)
-    assert numbers.frontier_hours([near])["frontier_hour_m1_2l"].unit == "qubits"
+    assert numbers.frontier_hours([near])["frontier_hour_measured_2l"].unit == "qubits"
+    assert "frontier_hour_m1_2l" in numbers.frontier_hours([near, MACHINES[0]])

@@ -739,18 +739,22 @@ def _frontier_time(records: Records) -> Numbers:
 def frontier_hours(machines: Sequence[frontier.Machine], batch_size: int = 32) -> Numbers:
     """The widest circuit that trains in an hour, by machine and depth: `frontier_hour_<machine>_<depth>l`.
 
+    A measured machine that is the only one is called "measured", so that the name does not change with it.
+
     Args:
         machines: from `frontier.machines`; predicted ones have "predicted, not measured" in their unit.
         batch_size: of the training.
     """
     found: Numbers = {}
+    alone = sum(machine.measured for machine in machines) == 1
     for machine in machines:
+        key = "measured" if machine.measured and alone else slug(machine.name)
         for depth in HOUR_DEPTHS:
             largest = frontier.largest_in_an_hour(machine, depth, batch_size)
             unit = "qubits" if machine.measured else "qubits, predicted, not measured"
             if not largest.near:
                 unit = "qubits, extrapolated"
-            name = f"frontier_hour_{slug(machine.name)}_{depth}l"
+            name = f"frontier_hour_{key}_{depth}l"
             found[name] = Number(largest.n_qubits, n=largest.seconds.n, unit=unit)
             found[f"{name}_ends_by"] = Number(None, words=largest.ends_by)
     return found
