@@ -161,6 +161,15 @@ def test_descents_count_what_trained():
     assert [row.share_low, row.share_high] == pytest.approx(bounds)
 
 
+def test_longer_descents_stand_apart():
+    longer = frontier_tables.descents(trained=20).query("shots == 0 and n_qubits == 8").assign(record="longer")
+    longer = longer.assign(step=longer["step"] * 10, steps=300)
+    both = frontier.descents(pd.concat([frontier_tables.descents(), longer]))
+    assert both.groupby("steps")["share"].unique().map(list).to_dict() == {30: [0.75], 300: [1.0]}
+    gradients = frontier_tables.gradients(lambda *_: 1.0, depths=(2, 16), qubits=(4, 6, 8))
+    assert frontier.criterion(frontier.cells(gradients), both)["exact"].eq(0.75).all()
+
+
 def test_the_criterion_is_held_against_training():
     gradients = frontier_tables.gradients(
         lambda cost, n, depth: 2 * 2.0**-n, lambda cost, n: 2.0, depths=(2, 16), qubits=(4, 6, 8)

@@ -33,7 +33,7 @@ def machine(name, measured, scale):
         value = scale * (1e-4 + 1e-9 * 2**n * layers * batch)
         return Interval(value, value / 2, 2 * value, 9, "s")
 
-    near = lambda n, layers, batch: n <= 20  # noqa: E731
+    near = lambda n, layers, batch: n <= 22  # noqa: E731
     return Machine(name, step, 16e9, measured=measured, near=near if measured else lambda *_: True)
 
 
@@ -151,9 +151,12 @@ def test_sentences_hold_the_planted_numbers():
 def test_predictions_are_dashed_open_and_labelled():
     fig = frontier.frontier_map(TABLE, MACHINES, n_layers=4)
     _, right = fig.axes
-    measured, predicted = right.get_lines()[:2]
+    measured, near, predicted, none = right.get_lines()[:4]
     assert measured.get_linestyle() == "-"
-    assert measured.get_markerfacecolor() == measured.get_color()
+    assert near.get_markerfacecolor() == measured.get_color()
+    # Only at 64 layers does the hour end where a measurement is near.
+    assert list(near.get_xdata(orig=False)) == [22]
+    assert list(none.get_xdata(orig=False)) == []
     assert predicted.get_linestyle() == "--"
     assert predicted.get_markerfacecolor() == "white"
     labels = [text.get_text() for text in fig.legends[0].get_texts()]
@@ -171,7 +174,7 @@ def test_solid_lines_end_where_measurements_do():
     left, _ = frontier.frontier_map(TABLE, MACHINES, n_layers=4).axes
     _, solid = left.get_lines()[:2]
     shown = [n for n, y in zip(solid.get_xdata(orig=False), solid.get_ydata(orig=False), strict=True) if math.isfinite(y)]
-    assert max(shown) == 20
+    assert max(shown) == 22
     _, predicted = left.get_lines()[2:4]
     assert not any(math.isfinite(y) for y in predicted.get_ydata(orig=False))
 

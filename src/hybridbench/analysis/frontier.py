@@ -375,19 +375,20 @@ def descents(table: pd.DataFrame) -> pd.DataFrame:
         table: rows of the cell "descent" of one machine.
 
     Returns:
-        A row a circuit, cost and number of shots: `SIZE`, shots, seeds, start and final (median cost), low and high
-        (quartiles of the final cost), trained (seeds at `TRAINED` or below), and share of them with share_low and share_high
-        (Clopper and Pearson 1934).
+        A row a circuit, cost, number of shots and of steps: `SIZE`, shots, steps, seeds, start and final (median cost), low
+        and high (quartiles of the final cost), trained (seeds at `TRAINED` or below), and share of them with share_low and
+        share_high (Clopper and Pearson 1934).
     """
     rows = []
-    for (*size, shots), own in table.groupby([*SIZE, "shots"], sort=True):
-        first, last = (own[own["step"] == step]["train_loss"] for step in (0, own["steps"].max()))
+    for (*size, shots, steps), own in table.groupby([*SIZE, "shots", "steps"], sort=True):
+        first, last = (own[own["step"] == step]["train_loss"] for step in (0, steps))
         trained = int((last <= TRAINED).sum())
         bounds = stats.binomtest(trained, len(last)).proportion_ci(CONFIDENCE, "exact")
         rows.append(
             {
                 **dict(zip(SIZE, size, strict=True)),
                 "shots": int(shots),
+                "steps": int(steps),
                 "seeds": len(last),
                 "start": float(first.median()),
                 "final": float(last.median()),
@@ -407,12 +408,13 @@ def criterion(found: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         found: from `cells`.
-        trained: from `descents`.
+        trained: from `descents`; the runs of the fewest steps count.
 
     Returns:
         The rows of `trained` with shots whose circuit is in `found`, with `ratio`: shots that the criterion asks for over
         the shots that there were; and `exact`, the share of seeds that trained with exact gradients.
     """
+    trained = trained[trained["steps"] == trained["steps"].min()]
     noisy = trained[trained["shots"] > 0]
     asked = found[[*SIZE, "shots"]].rename(columns={"shots": "asked"})
     exact = trained[trained["shots"] == 0][[*SIZE, "share"]].rename(columns={"share": "exact"})

@@ -674,14 +674,17 @@ def _frontier_gradients(records: Records) -> Numbers:
 def _frontier_descents(records: Records) -> Numbers:
     """How many random starts trained, by cost, ansatz, layers, qubits and shots."""
     rows = frontier.rows_of(records, "descent")
+    usual = int(rows["steps"].min())
     found: Numbers = {
-        "frontier_steps": Number(int(rows["steps"].max()), unit="steps", records=tables.cite(rows)),
+        "frontier_steps": Number(usual, unit="steps", records=tables.cite(rows)),
         "frontier_trained_at": Number(frontier.TRAINED, words=f"{frontier.TRAINED:g}"),
     }
     for row in frontier.descents(rows).itertuples():
-        own = rows[(rows["ansatz"] == row.ansatz) & (rows["cost"] == row.cost) & (rows["shots"] == row.shots)]
-        cited = tables.cite(own[(own["n_qubits"] == row.n_qubits) & (own["n_layers"] == row.n_layers)])
+        same = {"ansatz": row.ansatz, "cost": row.cost, "n_qubits": row.n_qubits, "n_layers": row.n_layers}
+        same |= {"shots": row.shots, "steps": row.steps}
+        cited = tables.cite(rows[(rows[list(same)] == pd.Series(same)).all(axis=1)])
         name = f"{_circuit(row.cost, row.ansatz, row.n_layers)}_{row.n_qubits}q_{row.shots or 'exact'}"
+        name += "" if row.steps == usual else f"_{row.steps}steps"
         share = Interval(100 * row.share, 100 * row.share_low, 100 * row.share_high, row.seeds, "%")
         found[f"frontier_trained_{name}"] = Number.of(share, cited)
         found[f"frontier_final_{name}"] = Number(row.final, row.low, row.high, n=row.seeds, records=cited)

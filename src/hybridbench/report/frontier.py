@@ -181,9 +181,15 @@ def _noise(n_shots: int) -> str:
     return f"{n_shots} shots" if n_shots else "exact gradients"
 
 
+def _usual_descents(table: pd.DataFrame) -> pd.DataFrame:
+    """Those of the usual, the lowest, number of steps."""
+    found = frontier.descents(_rows(table, "descent"))
+    return found[found["steps"] == found["steps"].min()]
+
+
 def descent(table: pd.DataFrame) -> Figure:
     """Cost after training from a random start over qubits, with exact gradients and with the noise of shots."""
-    found = frontier.descents(_rows(table, "descent"))
+    found = _usual_descents(table)
     columns = sorted(set(zip(found["ansatz"], found["n_layers"], strict=True)), key=lambda key: (key[0], key[1]))
     with use_style():
         fig = Figure(figsize=(WIDTH, 4.7))
@@ -211,8 +217,7 @@ def descent(table: pd.DataFrame) -> Figure:
 
 def descent_say(table: pd.DataFrame) -> str:
     """How many seeds trained at the widest circuits."""
-    rows = _rows(table, "descent")
-    found = frontier.descents(rows)
+    found = _usual_descents(table)
     widest = found["n_qubits"].max()
     parts = []
     for (ansatz, depth), own in found[found["n_qubits"] == widest].groupby(["ansatz", "n_layers"]):
@@ -220,7 +225,7 @@ def descent_say(table: pd.DataFrame) -> str:
             f"{row.trained} ({row.cost}, {_noise(row.shots)})" for row in own.sort_values(["cost", "shots"]).itertuples()
         ]
         parts.append(f"{_name(ansatz)}, {_depth(depth)}: {', '.join(counts)}")
-    steps, seeds = int(rows["steps"].max()), int(found["seeds"].max())
+    steps, seeds = int(found["steps"].max()), int(found["seeds"].max())
     return f"On {widest} qubits, of {seeds} random starts so many trained within {steps} steps: {'; '.join(parts)}."
 
 
@@ -282,8 +287,8 @@ MAP_CAPTION = (
     "What trains in an hour, and from where on more hardware cannot help. Left: time of a training over qubits; lines end "
     "where the memory does. Right: the widest circuit that trains in an hour, for each depth. Hatched: more qubits than "
     "those at which the average derivative is below its own noise with a million shots a point, for both costs; dotted: "
-    "an exact gradient whose root mean square is below the epsilon of Keras's Adam. Solid lines and filled marks are "
-    "measured machines; dashed lines and open marks are predicted, not measured."
+    "an exact gradient whose root mean square is below the epsilon of Keras's Adam. Solid lines are "
+    "measured machines, with filled marks where a measurement is near; dashed lines are predicted, not measured."
 )
 MAP_ALT = (
     "Two panels. Left, training time in seconds on a logarithmic axis over qubits, one rising line a machine, with a line "
@@ -308,13 +313,13 @@ def frontier_map(table: pd.DataFrame, machines: Sequence[frontier.Machine], n_la
         handles = []
         for (colour, marker), machine in zip(LOOKS, machines, strict=False):
             _time_line(left, machine, n_layers, colour)
-            look = {
-                "color": colour, "marker": marker, "linestyle": "-" if machine.measured else (0, (4, 2)),
-                "markerfacecolor": colour if machine.measured else "white",
-            }  # fmt: skip
-            reached = [(frontier.largest_in_an_hour(machine, depth, BATCH).n_qubits, depth) for depth in MAP_DEPTHS]
-            right.plot(*zip(*reached, strict=True), **look)
-            handles.append(Line2D([], [], label=machine.label, **look))
+            look = {"color": colour, "marker": marker, "linestyle": "-" if machine.measured else (0, (4, 2))}
+            reached = [(depth, frontier.largest_in_an_hour(machine, depth, BATCH)) for depth in MAP_DEPTHS]
+            right.plot([found.n_qubits for _, found in reached], MAP_DEPTHS, markerfacecolor="white", **look)
+            known = [(found.n_qubits, depth) for depth, found in reached if machine.measured and found.near]
+            right.plot([n for n, _ in known], [depth for _, depth in known], **{**look, "linestyle": "none"})
+            fill = colour if machine.measured else "white"
+            handles.append(Line2D([], [], label=machine.label, markerfacecolor=fill, **look))
         left.axhline(frontier.HOUR, color=GREY, linewidth=1)
         left.annotate("one hour", (0.02, frontier.HOUR), xycoords=("axes fraction", "data"), xytext=(0, 3),
                       textcoords="offset points", fontsize=8, color=GREY)  # fmt: skip
@@ -323,7 +328,7 @@ def frontier_map(table: pd.DataFrame, machines: Sequence[frontier.Machine], n_la
         left.set_xlabel("qubits")
         left.set_ylabel(f"time of {frontier.STEPS} steps (s)")
         left.set_title(f"{_depth(n_layers)}, batch {BATCH}")
-        widest = max(40, *(line.get_xdata().max() for line in right.get_lines()))
+        widest = max(40, *(n for line in right.get_lines() for n in line.get_xdata()))
         for cost, colour, hatch in (("global", VERMILLION, "///"), ("local", BLUE, "\\\\\\")):
             depth, first = zip(*edges[cost], strict=True)
             first = np.minimum(first, widest)

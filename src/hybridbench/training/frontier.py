@@ -52,6 +52,9 @@ DESCENT_DEPTHS = (2, 16)
 DESCENT_SHOTS = (0, 1000, 100)
 DESCENT_RATE = 0.1
 DESCENT_STEPS, DESCENT_EVERY = 300, 15
+#: (qubits, layers) that are also trained ten times as long, with exact gradients: is it the steps that are missing?
+LONGER_SIZES = ((10, 16),)
+LONGER = 10
 # ------------------------------------------------------------------------------------------------------------------ memory
 #: (qubits, layers, batch) of processes that train with adjoint gradients, and with backprop.
 ADJOINT_SIZES = ((4, 2, 16), (16, 2, 16), (18, 2, 16), (20, 2, 16), (22, 2, 16), (18, 8, 16), (18, 16, 16))
@@ -230,7 +233,8 @@ class DescentConfig:
     def title(self) -> str:
         """The record in words."""
         noise = f"{self.shots} shots" if self.shots else "exact"
-        return f"descent, {self.ansatz}, {self.cost} cost, {self.n_qubits} qubits, {self.n_layers} layers, {noise}"
+        how = f"{self.cost} cost, {noise}, {self.steps} steps"
+        return f"descent, {self.ansatz}, {self.n_qubits} qubits, {self.n_layers} layers, {how}"
 
     @property
     def expected_seconds(self) -> float:
@@ -297,14 +301,18 @@ def gradient_configs() -> list[Config]:
 
 
 def descent_configs() -> list[Config]:
-    """Every circuit that is trained, with both costs."""
-    return [
+    """Every circuit that is trained, with both costs; last those that are trained longer."""
+    usual: list[Config] = [
         DescentConfig(ansatz, n, depth, cost, shots)
         for n in DESCENT_QUBITS
         for depth in DESCENT_DEPTHS
         for ansatz in CIRCUITS
         for cost in COSTS
         for shots in DESCENT_SHOTS
+    ]
+    longer = {"steps": LONGER * DESCENT_STEPS, "every": LONGER * DESCENT_EVERY}
+    return usual + [
+        DescentConfig("strongly_entangling", n, depth, cost, **longer) for n, depth in LONGER_SIZES for cost in COSTS
     ]
 
 
