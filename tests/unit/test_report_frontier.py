@@ -195,6 +195,7 @@ def test_numbers_have_names_intervals_and_words():
     assert found["frontier_fall_local_limit"].value == pytest.approx(2.25, rel=0.05)
     assert found["frontier_law_global_strongly_entangling_8l"].text == "exponential"
     assert found["frontier_law_local_strongly_entangling_1l"].text == "power"
+    assert 0 < found["frontier_misfit_local_strongly_entangling_1l"].value < 3
     assert found["frontier_power_local_strongly_entangling_1l"].value == pytest.approx(2, abs=0.15)
     assert found["frontier_gone_1000000_local_hardware_efficient_1l"].text == "none up to 50"
     assert found["frontier_shots_growth_global_strongly_entangling_8l"].value == pytest.approx(2, rel=0.02)

@@ -162,7 +162,7 @@ class Growth:
 
     @property
     def better(self) -> str:
-        """ "exponential" or "power": the smaller chi squared in at least `DECIDED` of the resamples; else "open".
+        """The curve with the smaller chi squared in at least `DECIDED` of the resamples: "exponential", "power" or "open".
 
         Both have two parameters, so that the difference of chi squared is that of Akaike's criterion.
         """

@@ -653,6 +653,7 @@ def _frontier_gradients(records: Records) -> Numbers:
         found[f"frontier_fall_{name}"] = Number.of(growth.base.map(lambda base: 1 / base, "1"), cited)
         found[f"frontier_power_{name}"] = Number.of(growth.power.slope.map(lambda slope: -slope, "1"), cited)
         found[f"frontier_law_{name}"] = Number(None, n=growth.base.n, records=cited, words=growth.better)
+        found[f"frontier_misfit_{name}"] = Number(growth.best.misfit, n=growth.base.n, records=cited)
         for shots in frontier.SHOTS:
             gone = frontier.gone_by_shots(rows, ansatz, cost, depth, shots)
             found[f"frontier_gone_{shots}_{name}"] = _gone_number(gone, cited)
