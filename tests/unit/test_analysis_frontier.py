@@ -187,8 +187,9 @@ def test_memory_exponents_are_recovered():
         assert frontier.memory_growth(found, arm).holds(2.0)
         assert not frontier.memory_growth(found, arm).holds(2.5)
     assert frontier.memory_per_layer(found, "compiled").holds(0.0)
-    assert frontier.memory_per_layer(found, "shipped").holds(120.0)
+    assert frontier.memory_per_layer(found, "shipped").holds(120.0 / frontier.batch_mib(12, 16))
     assert not frontier.memory_per_layer(found, "shipped").holds(0.0)
+    assert frontier.batch_mib(20, 16) == 128
     with pytest.raises(NotMeasured, match="needs three"):
         frontier.memory_growth(found, "compiled", 8)
     assert frontier.adjoint_bytes(20, 16) == 2 * 16 * 8 * 2**20

@@ -469,8 +469,13 @@ def memory_growth(found: pd.DataFrame, arm: str, n_layers: int = 2) -> Interval:
     return _slope(own["n_qubits"], np.log(own["extra"])).map(math.exp, "1")
 
 
+def batch_mib(n_qubits: float | pd.Series, batch_size: float | pd.Series) -> float | pd.Series:
+    """MiB of one state of each sample of a batch in single precision: what memory is compared in between widths."""
+    return 2.0**n_qubits * batch_size * 8 / 2**20
+
+
 def memory_per_layer(found: pd.DataFrame, arm: str) -> Interval:
-    """MiB that another layer takes, at the number of qubits at which most depths were measured.
+    """What another layer takes, in states of the batch (`batch_mib`), at the width at which most depths were measured.
 
     Raises:
         NotMeasured: fewer than three depths.
@@ -480,7 +485,7 @@ def memory_per_layer(found: pd.DataFrame, arm: str) -> Interval:
     if counts.empty or counts.max() < 3:
         raise NotMeasured(f"fewer than three depths of {arm!r}")
     own = own[own["n_qubits"] == counts.idxmax()]
-    return _slope(own["n_layers"], own["extra"], "MiB")
+    return _slope(own["n_layers"], own["extra"] / batch_mib(own["n_qubits"], own["batch_size"]), "states")
 
 
 # ---------------------------------------------------------------------------------------------------------------- the hour

@@ -247,21 +247,25 @@ def memory(table: pd.DataFrame) -> Figure:
             left.plot(wide.index, wide, **style.line())
             at = own.groupby("n_qubits")["n_layers"].nunique().idxmax()
             deep = own[own["n_qubits"] == at].groupby("n_layers")["extra"].mean()
-            right.plot(deep.index, deep / deep.iloc[0], **style.line(label=None))
+            deep = deep / frontier.batch_mib(at, own["batch_size"].iloc[0])
+            right.plot(deep.index, deep, **style.line(label=None))
             right.annotate(
-                f"{at} qubits", (deep.index[-1], deep.iloc[-1] / deep.iloc[0]), xytext=(0, 6), textcoords="offset points",
+                f"{at} qubits", (deep.index[-1], deep.iloc[-1]), xytext=(0, 7), textcoords="offset points",
                 fontsize=8, ha="right", color=style.colour,
             )  # fmt: skip
         batch = int(found["batch_size"].iloc[0])
-        left.set_yscale("log")
+        left.set_yscale("log", base=2)
         left.yaxis.set_major_formatter("{x:g}")
         left.set_xlabel("qubits")
         left.set_ylabel("memory beyond the start (MiB)")
         left.xaxis.set_major_locator(FixedLocator(range(2, 41, 2)))
         left.set_title(f"{_depth(int(found['n_layers'].min()))}, batch {batch}")
         right.set_xlabel("layers")
-        right.set_ylabel("over that with fewest layers")
-        right.set_ylim(bottom=0)
+        right.xaxis.set_major_locator(FixedLocator(sorted(found["n_layers"].unique())))
+        right.set_ylabel("the same in states of the batch")
+        right.set_yscale("log")
+        right.set_ylim(1, 3000)
+        right.yaxis.set_major_formatter("{x:g}")
         right.set_title(f"at one width, batch {batch}")
         legend_below(fig, [left], 2)
     return fig
@@ -277,7 +281,9 @@ def memory_say(table: pd.DataFrame) -> str:
             layer = Number.of(frontier.memory_per_layer(found, arm)).text
         except NotMeasured as gap:
             raise DataError(f"There are {gap}: run {WHERE} to its end, then draw again.") from gap
-        parts.append(f"with {style_of(name).label} a qubit more takes {factor} times the memory and a layer more {layer}")
+        parts.append(
+            f"with {style_of(name).label} a qubit more takes {factor} times the memory and a layer more {layer} of the batch"
+        )
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 

@@ -238,8 +238,8 @@ FRONTIER: dict[str, Entry] = {
         "frontier",
         "Peak memory of a process that trains, beyond that of the smallest model of its kind: the compiled layer with "
         "adjoint gradients and KerasLayer as shipped with backprop.",
-        "Two panels: memory on a logarithmic axis over qubits, two rising lines; and over layers as a multiple of that with "
-        "the fewest, flat for adjoint and rising for backprop.",
+        "Two panels: memory on a logarithmic axis over qubits, two rising lines; and over layers in single-precision states "
+        "of the batch, a few for adjoint and hundreds, rising, for backprop.",
         says=frontier.memory_say,
     ),
 }
