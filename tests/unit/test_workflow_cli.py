@@ -53,6 +53,7 @@ def test_help_teaches_and_imports_nothing_heavy():
         "verdict",
         "gpu",
         "study",
+        "frontier",
         "rerun",
         "claims",
         "recommend-optimizer",

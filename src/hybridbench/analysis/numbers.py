@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from hybridbench.analysis import optimizers, tables
+from hybridbench.analysis import frontier, optimizers, tables
 from hybridbench.analysis.bench import findings as bench_findings
 from hybridbench.analysis.rules import ENERGY_TARGET, clear_leads, hours_on_20_qubits, test_score_leads, trajectory_gap
 from hybridbench.analysis.statistics import (
@@ -617,8 +617,155 @@ def _study_control(records: Records) -> Numbers:
     }
 
 
+# -------------------------------------------------------------------------------------------------------------- frontier
+#: Depths at which the frontier of a training hour is quoted.
+HOUR_DEPTHS = (2, 8, 32)
+
+
+def _circuit(cost: str, ansatz: str, depth: int | str) -> str:
+    return f"{cost}_{ansatz}_{depth}l"
+
+
+def _gone_number(gone: frontier.Gone, cited: tuple[str, ...]) -> Number:
+    words = "" if math.isfinite(gone.qubits.value) else f"none up to {frontier.MOST_QUBITS}"
+    return Number.of(gone.qubits, cited, words)
+
+
+def _frontier_gradients(records: Records) -> Numbers:
+    """Variances, their exponents, and from where on a gradient is gone, all named by cost, ansatz and depth."""
+    rows = frontier.rows_of(records, "gradient")
+    cells, cited = frontier.cells(rows), tables.cite(rows)
+    draws = cells["n"]
+    found: Numbers = {
+        "frontier_circuits": Number(len(cells.drop_duplicates(["ansatz", "n_qubits", "n_layers"])), records=cited),
+        "frontier_draws_min": Number(int(draws.min()), records=cited),
+        "frontier_draws_max": Number(int(draws.max()), records=cited),
+        "frontier_batches": Number(int(rows["seed"].nunique()), records=cited),
+        "frontier_widest": Number(int(cells["n_qubits"].max()), unit="qubits", records=cited),
+        "frontier_deepest": Number(int(cells["n_layers"].max()), unit="layers", records=cited),
+        "frontier_unresolved": Number(int((~cells["resolved"]).sum()), unit=f"of {len(cells)}", records=cited),
+        "frontier_rounding_max": Number(float(cells["rounding"].max()), records=cited),
+        "frontier_deep_factor": Number(frontier.DEEP_FACTOR, words=f"{frontier.DEEP_FACTOR:g}"),
+        "frontier_adam_epsilon": Number(frontier.ADAM_EPSILON, words=f"{frontier.ADAM_EPSILON:g}"),
+    }
+    for (ansatz, cost, depth), growth in frontier.growths(rows).items():
+        name = _circuit(cost, ansatz, depth)
+        found[f"frontier_fall_{name}"] = Number.of(growth.base.map(lambda base: 1 / base, "1"), cited)
+        found[f"frontier_power_{name}"] = Number.of(growth.power.slope.map(lambda slope: -slope, "1"), cited)
+        found[f"frontier_law_{name}"] = Number(None, n=growth.base.n, records=cited, words=growth.better)
+        found[f"frontier_misfit_{name}"] = Number(growth.best.misfit, n=growth.base.n, records=cited)
+        for shots in frontier.SHOTS:
+            gone = frontier.gone_by_shots(rows, ansatz, cost, depth, shots)
+            found[f"frontier_gone_{shots}_{name}"] = _gone_number(gone, cited)
+        found[f"frontier_gone_adam_{name}"] = _gone_number(frontier.gone_for_adam(rows, ansatz, cost, depth), cited)
+        needed = frontier.growth_of(rows, ansatz, cost, depth, "shots").base
+        found[f"frontier_shots_growth_{name}"] = Number.of(needed, cited)
+    for cost in frontier.COSTS:
+        limit = frontier.deep_fall(cost, sorted(n for n in cells["n_qubits"].unique() if n >= frontier.FIRST_QUBITS))
+        found[f"frontier_fall_{cost}_limit"] = Number(limit)
+    for row in frontier.saturation(cells).itertuples():
+        name = f"frontier_deep_depth_{row.cost}_{row.ansatz}_{row.n_qubits}q"
+        deep = math.isfinite(row.depth)
+        found[name] = Number(
+            row.depth if deep else None, unit="layers", records=cited, words="" if deep else "none measured"
+        )
+    return found
+
+
+def _frontier_descents(records: Records) -> Numbers:
+    """How many random starts trained, by cost, ansatz, layers, qubits and shots."""
+    rows = frontier.rows_of(records, "descent")
+    usual = int(rows["steps"].min())
+    found: Numbers = {
+        "frontier_steps": Number(usual, unit="steps", records=tables.cite(rows)),
+        "frontier_trained_at": Number(frontier.TRAINED, words=f"{frontier.TRAINED:g}"),
+    }
+    for row in frontier.descents(rows).itertuples():
+        same = {"ansatz": row.ansatz, "cost": row.cost, "n_qubits": row.n_qubits, "n_layers": row.n_layers}
+        same |= {"shots": row.shots, "steps": row.steps}
+        cited = tables.cite(rows[(rows[list(same)] == pd.Series(same)).all(axis=1)])
+        name = f"{_circuit(row.cost, row.ansatz, row.n_layers)}_{row.n_qubits}q_{row.shots or 'exact'}"
+        name += "" if row.steps == usual else f"_{row.steps}steps"
+        share = Interval(100 * row.share, 100 * row.share_low, 100 * row.share_high, row.seeds, "%")
+        found[f"frontier_trained_{name}"] = Number.of(share, cited)
+        found[f"frontier_final_{name}"] = Number(row.final, row.low, row.high, n=row.seeds, records=cited)
+    return found
+
+
+def _frontier_criterion(records: Records) -> Numbers:
+    """How far below the criterion's shots training still works, and from where on it fails, where exact gradients train."""
+    gradients, descents = frontier.rows_of(records, "gradient"), frontier.rows_of(records, "descent")
+    compared = frontier.criterion(frontier.cells(gradients), frontier.descents(descents))
+    able = compared[compared["exact"] > 0.5]
+    cited = tables.cite(pd.concat([gradients, descents]))
+    works, fails = able[able["share"] > 0.5], able[able["share"] < 0.5]
+    found: Numbers = {}
+    if len(works):
+        found["frontier_criterion_works_up_to"] = Number(float(works["ratio"].max()), n=len(able), records=cited)
+    if len(fails):
+        found["frontier_criterion_fails_from"] = Number(float(fails["ratio"].min()), n=len(able), records=cited)
+    return found
+
+
+def _frontier_memory(records: Records) -> Numbers:
+    """Factor of memory per qubit, and what a layer takes, adjoint and backprop."""
+    rows = frontier.rows_of(records, "memory")
+    found: Numbers = {}
+    memory = frontier.memory(rows)
+    for arm, name in (("compiled", "adjoint"), ("shipped", "backprop")):
+        cited = tables.cite(rows[rows["arm"] == arm])
+        found[f"frontier_memory_growth_{name}"] = Number.of(frontier.memory_growth(memory, arm), cited)
+        found[f"frontier_memory_layer_{name}"] = Number.of(frontier.memory_per_layer(memory, arm), cited)
+    return found
+
+
+def _frontier_time(records: Records) -> Numbers:
+    """Factor of the step time per qubit above the crossover, and the crossover, of every route of the atlas on all cores."""
+    table = records["atlas"]
+    table = table[(table["machine"] == table["machine"].min()) & (table["part"] == "step") & table["seconds"].notna()]
+    table = table[table["threads"] == table["threads"].max()]
+    found: Numbers = {}
+    for (route, precision), own in table.groupby(["route", "precision"], sort=True):
+        # Of all layers and batch sizes the line with most numbers of qubits, the largest of equals.
+        lines = own.groupby(["n_layers", "batch_size"])["n_qubits"].nunique().sort_index()
+        layers, batch = lines.index[lines == lines.max()][-1]
+        line = own[(own["n_layers"] == layers) & (own["batch_size"] == batch)]
+        try:
+            factor, crossover = frontier.time_growth(line)
+        except NotMeasured:
+            continue  # this route was measured at too few sizes above its crossover
+        name, cited = slug(f"{route}, {precision}"), tables.cite(line)
+        found[f"frontier_time_growth_{name}"] = Number.of(factor, cited)
+        found[f"frontier_time_crossover_{name}"] = Number(int(crossover), unit="qubits", records=cited)
+    return found
+
+
+def frontier_hours(machines: Sequence[frontier.Machine], batch_size: int = 32) -> Numbers:
+    """The widest circuit that trains in an hour, by machine and depth: `frontier_hour_<machine>_<depth>l`.
+
+    A measured machine that is the only one is called "measured", so that the name does not change with it.
+
+    Args:
+        machines: from `frontier.machines`; predicted ones have "predicted, not measured" in their unit.
+        batch_size: of the training.
+    """
+    found: Numbers = {}
+    alone = sum(machine.measured for machine in machines) == 1
+    for machine in machines:
+        key = "measured" if machine.measured and alone else slug(machine.name)
+        for depth in HOUR_DEPTHS:
+            largest = frontier.largest_in_an_hour(machine, depth, batch_size)
+            unit = "qubits" if machine.measured else "qubits, predicted, not measured"
+            if not largest.near:
+                unit = "qubits, extrapolated"
+            name = f"frontier_hour_{key}_{depth}l"
+            found[name] = Number(largest.n_qubits, n=largest.seconds.n, unit=unit)
+            found[f"{name}_ends_by"] = Number(None, words=largest.ends_by)
+    return found
+
+
 # ----------------------------------------------------------------------------------------------------------------- facts
-STUDIES = ("circuits", "gradients", "timing", "bench", "training", "energy", "optimizers")
+STUDIES = ("circuits", "gradients", "timing", "bench", "training", "energy", "optimizers", "frontier")
 FACTS = (
     "cpu",
     "cores",
@@ -687,4 +834,9 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _test_score_leads,
     _study_advice,
     _study_control,
+    _frontier_gradients,
+    _frontier_descents,
+    _frontier_criterion,
+    _frontier_memory,
+    _frontier_time,
 )

@@ -19,13 +19,14 @@ COLUMNS: dict[str, Column] = {
     # naming
     "record": Column("-", "name of the record: hash of its configuration"),
     "study": Column(
-        "-", "table that the row belongs to: circuits, gradients, timing, bench, training, energy or optimizers"
+        "-", "table that the row belongs to: circuits, gradients, timing, bench, training, energy, optimizers or frontier"
     ),
     "revision": Column("1", "raised when the code changes what a record of this configuration means"),
     # configuration
     "cell": Column(
         "-",
-        "name of a timing cell: which arms are compared; in bench: step, memory, first_call or a circuit that falls back",
+        "name of a timing cell: which arms are compared; in bench: step, memory, first_call or a circuit that falls back; "
+        "in frontier: gradient, descent or memory",
     ),
     "task": Column("-", "data set or energy problem"),
     "problem": Column("-", "data set or energy that an optimizer was tried on"),
@@ -57,6 +58,8 @@ COLUMNS: dict[str, Column] = {
     "budget_seconds": Column("s", "how long an arm gave samples in one process"),
     "n_pairs": Column("1", "random pairs of parameter sets behind an expressibility"),
     "n_points": Column("1", "random parameter points behind an average"),
+    "cost": Column("-", "what a bare circuit is trained for: local or global (hybridbench.training.frontier)"),
+    "shots": Column("1", "shots at each point of the parameter-shift rule whose noise a gradient carries; 0 for exact ones"),
     # timing results
     "arm": Column("-", "which of the compared ways of working"),
     "part": Column("-", "'step' for the whole, else the part of a step"),
@@ -113,6 +116,13 @@ COLUMNS: dict[str, Column] = {
     "max_abs_difference": Column("1", "largest absolute difference between two ways of computing the same thing"),
     "method": Column("-", "backend and differentiation method compared against default.qubit with backprop"),
     "quantity": Column("-", "what is compared: value, gradient_weights, gradient_inputs, energy_vs_cos, trajectory"),
+    # frontier results
+    "cost_mean": Column("1", "mean of the cost over the batch of random points"),
+    "gradient_variance": Column("1/rad^2", "variance of the cost's derivative by the first RY of wire 0 over random points"),
+    "gradient_fourth_moment": Column("1/rad^4", "mean fourth power of that derivative"),
+    "gradient_mean_square": Column("1/rad^2", "mean square of the derivative over random points and all parameters"),
+    "shot_variance": Column("1", "variance of one shot's cost (a measurement of all wires), mean over random points"),
+    "rounding_error": Column("1/rad", "rms difference of the gradient to that in float64; NaN where not compared"),
     # provenance
     "machine": Column("-", "id of the machine, from the columns below"),
     "cpu": Column("-", "processor model"),

@@ -13,7 +13,7 @@ from hybridbench import paths
 from hybridbench.analysis.claims import decide
 from hybridbench.analysis.tables import NotMeasured, Records
 from hybridbench.errors import DataError, check_name
-from hybridbench.report import bench, plots, study
+from hybridbench.report import bench, frontier, plots, study
 from hybridbench.report.figures import save_figure
 
 
@@ -202,6 +202,54 @@ GALLERY: dict[str, Entry] = {
         "parameter-matched classical model.",
     ),
 }
+#: Figures of the frontier study, drawn wherever a source has its records ('hybridbench frontier' makes them, no notebook).
+FRONTIER: dict[str, Entry] = {
+    "frontier_variance": Entry(
+        frontier.variance,
+        "frontier",
+        "Variance of the cost's derivative by the first rotation, over random weights (mean and 95 % interval over batches; "
+        "line: the better of an exponential and a power of the qubits). Grey: the closed form for a random circuit. Those "
+        "whose variance is too heavy-tailed for the points that were drawn are left out.",
+        "Four panels, a row a circuit and a column a cost: the variance on a logarithmic axis over qubits, a line a depth. "
+        "The global cost falls steeply at every depth; the local one bends away from the steep grey line where the circuit "
+        "is shallow.",
+        says=frontier.variance_say,
+    ),
+    "frontier_shots": Entry(
+        frontier.shots,
+        "frontier",
+        "Shots at each point of the parameter-shift rule from which the average derivative is as large as its own noise. "
+        "Grey: the closed form for a random circuit, two to the number of qubits, for either cost.",
+        "Four panels, a row a circuit and a column a cost: the number of shots on a logarithmic axis over qubits, a line a "
+        "depth, with a horizontal line at ten thousand shots.",
+        says=frontier.shots_say,
+    ),
+    "frontier_descent": Entry(
+        frontier.descent,
+        "frontier",
+        "Cost after training with Adam from uniformly random weights, with exact gradients and with the noise of shots "
+        "(median and quartiles over seeds). Below the dotted line a run counts as trained.",
+        "Panels with a row a cost and a column a circuit and depth: the cost after training from zero to one over qubits, a "
+        "line for exact gradients and one for each number of shots.",
+        says=frontier.descent_say,
+    ),
+    "frontier_memory": Entry(
+        frontier.memory,
+        "frontier",
+        "Peak memory of a process that trains, beyond that of the smallest model of its kind: the compiled layer with "
+        "adjoint gradients and KerasLayer as shipped with backprop.",
+        "Two panels: memory on a logarithmic axis over qubits, two rising lines; and over layers in single-precision states "
+        "of the batch, a few for adjoint and hundreds, rising, for backprop.",
+        says=frontier.memory_say,
+    ),
+}
+#: The cell of the study that each is drawn from.
+FRONTIER_CELLS = {
+    "frontier_variance": "gradient",
+    "frontier_shots": "gradient",
+    "frontier_descent": "descent",
+    "frontier_memory": "memory",
+}
 LEDGER = "ledger"
 LEDGER_CAPTION = "The original study's claims at a glance: confirmed, refuted, or open where the records cannot decide."
 LEDGER_ALT = (
@@ -225,7 +273,8 @@ def draw(name: str, source: str | Records = "shipped") -> tuple[Figure, str]:
         ConfigurationError: no figure of that name.
         DataError: its records are missing; names what to run.
     """
-    entry = GALLERY[check_name("figure", name, GALLERY)]
+    known = {**GALLERY, **FRONTIER}
+    entry = known[check_name("figure", name, known)]
     return entry.draw(_records(Records.of(source), entry)), entry.alt
 
 
@@ -236,9 +285,32 @@ def read(name: str, source: str | Records = "shipped") -> str:
         ConfigurationError: no figure of that name has one.
         DataError: its records are missing; names what to run.
     """
-    reading = {name: entry for name, entry in GALLERY.items() if entry.says}
+    reading = {name: entry for name, entry in {**GALLERY, **FRONTIER}.items() if entry.says}
     entry = reading[check_name("figure with a sentence", name, reading)]
     return entry.says(_records(Records.of(source), entry))
+
+
+def write_frontier(table: pd.DataFrame, folder: Path) -> tuple[str, list[Path]]:
+    """Write the figures of the frontier study whose cells a table has.
+
+    Args:
+        table: records of the study.
+        folder: where.
+
+    Returns:
+        What the figures say, a paragraph each, and the files.
+
+    Raises:
+        DataError: a cell has too few records for its figure.
+    """
+    there = set(table["cell"])
+    said, files = [], []
+    for name, entry in FRONTIER.items():
+        if FRONTIER_CELLS[name] in there:
+            fig = entry.draw(table)
+            said.append(entry.says(table))
+            files += save_figure(fig, name, entry.caption, entry.alt, {entry.study: table}, folder)
+    return "\n\n".join(said), files
 
 
 def build_figures(source: str = "shipped", folder: Path | None = None) -> list[Path]:
@@ -255,8 +327,9 @@ def build_figures(source: str = "shipped", folder: Path | None = None) -> list[P
     """
     records = Records(source)
     folder = folder or (paths.root() if source == "shipped" else paths.build_dir()) / "figures"
-    tables = {name: _records(records, entry) for name, entry in GALLERY.items()}
-    drawn = {name: entry.draw(tables[name]) for name, entry in GALLERY.items()}
+    entries = {**GALLERY, **(FRONTIER if records.has("frontier") else {})}
+    tables = {name: _records(records, entry) for name, entry in entries.items()}
+    drawn = {name: entry.draw(tables[name]) for name, entry in entries.items()}
     if source == "shipped":
         # Of one's own records 'make bench' draws it: the notebooks make none of the benchmark.
         bench_steps = plots.bench_steps(records["bench"])
@@ -264,7 +337,7 @@ def build_figures(source: str = "shipped", folder: Path | None = None) -> list[P
     overview = plots.ledger(claims)
     written = []
     for name, fig in drawn.items():
-        entry = GALLERY[name]
+        entry = entries[name]
         written += save_figure(fig, name, entry.caption, entry.alt, {entry.study: tables[name]}, folder)
     if source == "shipped":
         written += save_figure(bench_steps, "bench_steps", bench.CAPTION, bench.ALT, {"bench": records["bench"]}, folder)

@@ -157,6 +157,25 @@ STYLES: dict[str, dict[str, Style]] = {
         "python": Style("Python and the rest", GREY, "x", SOLID),
         "step": Style("whole step", BLACK, "P", SOLID),
     },
+    "depth": {
+        "1 layer": Style("1 layer", GREY, "o", SOLID),
+        "2 layers": Style("2 layers", SKY, "s", DASHED),
+        "4 layers": Style("4 layers", BLUE, "^", DASHDOT),
+        "8 layers": Style("8 layers", GREEN, "D", DOTTED),
+        "16 layers": Style("16 layers", ORANGE, "v", SOLID),
+        "32 layers": Style("32 layers", VERMILLION, "P", DASHED),
+        "64 layers": Style("64 layers", PURPLE, "X", DASHDOT),
+    },
+    "noise": {
+        "exact gradients": Style("exact gradients", BLUE, "o", SOLID),
+        "10000 shots": Style("10000 shots", GREEN, "D", DASHDOT),
+        "1000 shots": Style("1000 shots", ORANGE, "s", DASHED),
+        "100 shots": Style("100 shots", VERMILLION, "^", DOTTED),
+    },
+    "memory": {
+        "adjoint": Style("compiled layer, adjoint", BLUE, "o", SOLID),
+        "backprop": Style("KerasLayer as shipped, backprop", VERMILLION, "s", DASHED),
+    },
     "verdict": {
         "confirmed": Style("confirmed", BLUE, "o", SOLID),
         "refuted": Style("refuted", VERMILLION, "X", SOLID),

@@ -300,6 +300,45 @@ def study_command(
     print(f"{len(list(store.folder.glob('*.parquet')))} records are in {paths.relative(store.folder)}.")
 
 
+@app.command("frontier")
+def frontier_command(
+    cell: Annotated[
+        list[str] | None, typer.Option(help="Only this part: 'gradient', 'descent' or 'memory'; may be repeated.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Make also what has a record, and replace it.")] = False,
+) -> None:
+    """Run the frontier study: gradient variance, training from a random start and memory, against qubits and depth.
+
+    Figures go to build/frontier, records to build/records/frontier. A run that was cut off, by Ctrl-C too, continues with
+    what is missing. Nothing in it is timed, so it may share the machine. It takes about a quarter of an hour on two cores.
+
+    **Examples**
+
+    hybridbench frontier
+
+    hybridbench frontier --cell gradient
+    """
+    from hybridbench import paths
+    from hybridbench.measurement.records import RecordStore
+    from hybridbench.report.gallery import write_frontier
+    from hybridbench.training import frontier
+    from hybridbench.workflow.run import duration
+
+    def told(turn: frontier.Turn) -> None:
+        left = f"about {duration(turn.seconds_left)} left"
+        print(f"[{turn.number}/{turn.of}] {turn.config.title}, {left}", file=sys.stderr, flush=True)
+
+    wanted = frontier.configs(cell or ())
+    store = RecordStore(frontier.STUDY)
+    if force:
+        for config in wanted:
+            store.path(config).unlink(missing_ok=True)
+    text, files = write_frontier(frontier.run(wanted, store, told), paths.build_dir() / "frontier")
+    print(text)
+    for file in files:
+        print(f"wrote {paths.relative(file)}")
+
+
 @app.command("rerun")
 def rerun_command(
     n: Annotated[int, typer.Option("--records", "-n", help="How many records to draw at random and run again.")] = 20,
