@@ -112,34 +112,40 @@ def work_of(kind: str, n_qubits: int, n_layers: int, batch_size: float, precisio
 
 
 # ------------------------------------------------------------------------------------------------------------- the fit
-def _least(counts: np.ndarray, seconds: np.ndarray, weights: np.ndarray, start: np.ndarray | None = None) -> tuple:
-    """Non-negative coefficients for log(counts @ x) = log(seconds), robust (soft L1 at 0.1), and the loss.
+def least_relative(counts: np.ndarray, seconds: np.ndarray, start: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+    """Non-negative coefficients x for log(counts @ x) = log(seconds), robust (soft L1 at 0.1), and the loss.
 
-    Columns are scaled to the size of the data first, since a launch takes microseconds and an operation less than a
-    nanosecond.
+    Args:
+        counts: shape (cells, terms); a column may be zero.
+        seconds: shape (cells,).
+        start: coefficients to begin with; those of non-negative relative least squares where left out.
     """
-    scale = np.median(counts / seconds[:, None], axis=0)
-    scale = np.where(scale > 0, scale, np.maximum((counts / seconds[:, None]).max(axis=0), 1e-300))
-    scaled = counts / scale
-    target = np.log(seconds)
+    relative = counts / seconds[:, None]
+    used = relative.max(axis=0) > 0
+    # In units in which a coefficient of 1 explains a whole cell: a launch takes microseconds, an operation picoseconds.
+    scale = relative[:, used].max(axis=0)
+    scaled, target = counts[:, used] / scale, np.log(seconds)
     if start is None:
-        # Relative least squares: close, and without local minima.
-        begin = optimize.nnls(scaled / seconds[:, None] * weights[:, None], weights)[0]
-        begin = np.maximum(begin, 1e-4)
+        begin = optimize.nnls(relative[:, used] / scale, np.ones(len(seconds)))[0]
     else:
-        begin = np.maximum(start * scale, 1e-6)
+        begin = start[used] * scale
 
-    def misses(x: np.ndarray) -> np.ndarray:
-        return weights * (np.log(scaled @ x) - target)
+    def misses(log_x: np.ndarray) -> np.ndarray:
+        return np.log(scaled @ np.exp(log_x)) - target
 
-    def slopes(x: np.ndarray) -> np.ndarray:
-        return weights[:, None] * scaled / (scaled @ x)[:, None]
+    def slopes(log_x: np.ndarray) -> np.ndarray:
+        parts = scaled * np.exp(log_x)
+        return parts / parts.sum(axis=1, keepdims=True)
 
+    # The logarithms of the coefficients are sought: they span decades, and none may be negative.
     found = optimize.least_squares(
-        misses, begin, slopes, bounds=(1e-12, np.inf), loss="soft_l1", f_scale=0.1, max_nfev=60, xtol=1e-6, ftol=1e-6
+        misses, np.log(np.maximum(begin, 1e-4)), slopes, loss="soft_l1", f_scale=0.1, max_nfev=100, ftol=1e-6
     )
-    x = np.where(found.x < 1e-6, 0.0, found.x)
-    return x / scale, float(found.cost)
+    x = np.zeros(counts.shape[1])
+    x[used] = np.exp(found.x) / scale
+    # What explains less than a thousandth of every cell is nothing.
+    x[(counts * x / seconds[:, None]).max(axis=0) < 1e-3] = 0.0
+    return x, float(found.cost)
 
 
 @dataclass(frozen=True)
@@ -297,14 +303,12 @@ def fit(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
     work = [work_of(kind, *size, precision) for size in own[list(AXES)].to_numpy().tolist()]
     seconds, errors = own["seconds"].to_numpy(), own["log_error"].to_numpy()
     by_cache = {cache: np.array([each.terms(cache) for each in work]) for cache in CACHES}
-    ones = np.ones(len(own))
-    fits = {cache: _least(counts, seconds, ones) for cache, counts in by_cache.items()}
+    fits = {cache: least_relative(counts, seconds) for cache, counts in by_cache.items()}
     cache = min(fits, key=lambda size: fits[size][1])
     coefficients = fits[cache][0]
     residuals = np.log(seconds) - np.log(by_cache[cache] @ coefficients)
     freedom = max(len(own) - int((coefficients > 0).sum()) - 1, 1)
-    # Robust against a cell that a neighbour on the machine disturbed, but never below the plain spread's half.
-    plain = math.sqrt(float((residuals**2).sum()) / freedom)
+    scatter = math.sqrt(float((residuals**2).sum()) / freedom)
     rng = np.random.default_rng(SEED)
     # Caches that explain the data about as well are drawn too.
     close = [size for size in CACHES if fits[size][1] <= 1.1 * fits[cache][1] + 1e-3]
@@ -313,10 +317,10 @@ def fit(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
         picked = rng.integers(0, len(own), len(own))
         size = close[rng.integers(len(close))]
         noisy = seconds[picked] * np.exp(rng.normal(0, errors[picked]))
-        draws.append(_least(by_cache[size][picked], noisy, ones, fits[size][0])[0])
+        draws.append(least_relative(by_cache[size][picked], noisy, fits[size][0])[0])
         caches.append(size)
     return CostModel(
-        machine, route, precision, int(threads), coefficients, cache, plain, freedom, np.array(draws), np.array(caches),
+        machine, route, precision, int(threads), coefficients, cache, scatter, freedom, np.array(draws), np.array(caches),
         cells, cite(table),
     )  # fmt: skip
 
@@ -498,7 +502,9 @@ def roofline(hardware: Hardware, work: Work, precision: str) -> dict[str, float]
     }
 
 
-def _roofline_seconds(parts: Mapping[str, float]) -> float:
+def roofline_seconds(hardware: Hardware, work: Work, precision: str) -> float:
+    """Launches one after the other, then the slower of memory traffic and operations, seconds."""
+    parts = roofline(hardware, work, precision)
     return parts["launches"] + max(parts["bytes"], parts["operations"])
 
 
@@ -539,7 +545,7 @@ def predict_unmeasured(
             f"{hardware.memory_bytes / 1e9:.3g} GB: use fewer qubits or a smaller batch."
         )
     parts = roofline(hardware, work, precision)
-    value = _roofline_seconds(parts)
+    value = roofline_seconds(hardware, work, precision)
     low, high = -math.inf, math.inf
     if len(calibration):
         low, high = (value * float(q) for q in np.quantile(calibration, [(1 - level) / 2, (1 + level) / 2]))
