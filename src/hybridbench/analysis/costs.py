@@ -46,14 +46,16 @@ KINDS = {
     COMPILED: "fused",
     f"{COMPILED}, cuda": "fused",
 }
+#: Terms that grow with the states: memory traffic, inside the cache and beyond it. The others are launch time.
+TRAFFIC = ("operations", "bytes")
 TERMS = ("constant", "launches", "samples", "operations", "bytes")
 #: Cache sizes that are tried, bytes.
-CACHES = tuple(2.0**power for power in range(16, 28))
+CACHES = tuple(2.0**power for power in range(16, 28, 2))
 #: Samples that the compiled kernels take at once; a smaller batch fills the lanes with qubits.
 BLOCK = 16
 #: Fewer cells than this fit nothing.
 FEWEST_CELLS = 8
-RESAMPLES = 200
+RESAMPLES = 120
 #: The goal: held-out cells are predicted to within this factor.
 WITHIN = 1.5
 NEAR_FACTOR = 2.0
@@ -91,7 +93,8 @@ def work_of(kind: str, n_qubits: int, n_layers: int, batch_size: float, precisio
     - loop: adjoint differentiation (Jones and Gacon 2020) of n expectation values: forward one state, backward the ket and n
       bras: (n + 2) g passes for each of B samples. Launches 3 g B. Working set n + 1 states.
     - fused: per layer n rotations and one table of phases, entanglers are free: (n + 1) L + 1 passes, forward on one state
-      and backward on two, for B samples. Launches (n + 1) L + 1. Working set two states of `BLOCK` samples.
+      and backward on two, for B samples. Launches twice that, forward and backward. Working set two states of `BLOCK`
+      samples.
 
     Raises:
         ConfigurationError: an unknown kind or precision.
@@ -106,7 +109,7 @@ def work_of(kind: str, n_qubits: int, n_layers: int, batch_size: float, precisio
         passes, launches, held = (n + 2.0) * gates, 3.0 * gates * batch_size, n + 1.0
     else:
         fused = (n + 1) * n_layers + 1
-        passes, launches, held = 3.0 * fused, float(fused), 2.0 * min(batch_size, BLOCK)
+        passes, launches, held = 3.0 * fused, 2.0 * fused, 2.0 * min(batch_size, BLOCK)
     moved = passes * batch_size * state
     return Work(launches, batch_size, FLOPS_PER_AMPLITUDE * moved, 2 * size * moved, held * state * size)
 
@@ -125,10 +128,8 @@ def least_relative(counts: np.ndarray, seconds: np.ndarray, start: np.ndarray | 
     # In units in which a coefficient of 1 explains a whole cell: a launch takes microseconds, an operation picoseconds.
     scale = relative[:, used].max(axis=0)
     scaled, target = counts[:, used] / scale, np.log(seconds)
-    if start is None:
-        begin = optimize.nnls(relative[:, used] / scale, np.ones(len(seconds)))[0]
-    else:
-        begin = start[used] * scale
+    nothing = start is None
+    begin = optimize.nnls(relative[:, used] / scale, np.ones(len(seconds)))[0] if nothing else start[used] * scale
 
     def misses(log_x: np.ndarray) -> np.ndarray:
         return np.log(scaled @ np.exp(log_x)) - target
@@ -261,6 +262,31 @@ def _check_sizes(n_qubits: int, n_layers: int, batch_size: int) -> None:
             raise ConfigurationError(f"{name} is {value!r}, and must be a whole number of at least 1.")
 
 
+def is_gpu_route(route: str) -> bool:
+    """Whether a GPU does the route's work."""
+    return "gpu" in route.lower() or "cuda" in route.lower()
+
+
+def traffic_share(model: CostModel, n_qubits: int, n_layers: int, batch_size: int, level: float = CONFIDENCE) -> Interval:
+    """Share of a step that grows with the states (`TRAFFIC`), percent, with the bootstrap's interval; the rest is launches.
+
+    Raises:
+        ConfigurationError: a size below 1.
+    """
+    _check_sizes(n_qubits, n_layers, batch_size)
+    work = model.work(n_qubits, n_layers, batch_size)
+    which = [TERMS.index(name) for name in TRAFFIC]
+
+    def share(coefficients: np.ndarray, cache_bytes: float) -> float:
+        parts = coefficients * work.terms(cache_bytes)
+        return 100 * float(parts[which].sum() / parts.sum())
+
+    drawn = [share(*each) for each in zip(model.draws, model.draw_caches, strict=True)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    value = share(model.coefficients, model.cache_bytes)
+    return Interval(value, float(low), float(high), int((model.cells["role"] != "held_out").sum()), "%")
+
+
 def cells_of(table: pd.DataFrame) -> pd.DataFrame:
     """The measured cells of one route: a row each with AXES, role, seconds (median), low, high, samples and log_error.
 
@@ -325,12 +351,26 @@ def fit(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
     )  # fmt: skip
 
 
+#: A figure, the sentence that reads it and the numbers of the paper ask for the same models.
+_FITTED: dict[tuple, CostModel] = {}
+_READ = [*KEYS, *AXES, "role", "part", "sample", "seconds", "record"]
+
+
+def _once(table: pd.DataFrame, resamples: int) -> CostModel:
+    """`fit`, done once for equal rows in one process."""
+    rows = table[_READ]
+    key = resamples, len(rows), tuple(pd.util.hash_pandas_object(rows, index=False).to_numpy().tolist())
+    if key not in _FITTED:
+        _FITTED[key] = fit(table, resamples)
+    return _FITTED[key]
+
+
 def models(table: pd.DataFrame, resamples: int = RESAMPLES) -> dict[tuple[str, str, str, int], CostModel]:
     """The models of all (machine, route, precision, threads) that have enough cells, in order."""
     found = {}
     for key, rows in table.groupby(KEYS, sort=True):
         try:
-            found[key] = fit(rows, resamples)
+            found[key] = _once(rows, resamples)
         except NotMeasured:
             continue  # a route that is too slow here for a model has its notes in the table
     return found
@@ -347,23 +387,19 @@ def validate(fitted: CostModel | Mapping[object, CostModel]) -> pd.DataFrame:
     each = [fitted] if isinstance(fitted, CostModel) else list(fitted.values())
     rows = []
     for model in each:
+        # A held-out cell is no argument for its own nearness.
+        seen = replace(model, cells=model.cells[model.cells["role"] != "held_out"].reset_index(drop=True))
         for row in model.cells[model.cells["role"] == "held_out"].itertuples():
             size = (int(row.n_qubits), int(row.n_layers), int(row.batch_size))
             found = model.predict(*size)
             ratio = found.value / row.seconds
-            # Near the cells of the fit; the held-out cell itself is no argument for its own nearness.
-            known = {"near": _near_fit(model, size), "measured": row.seconds, "predicted": found.value}
+            known = {"near": seen.nearest(*size).near, "measured": row.seconds, "predicted": found.value}
             bounds = {"low": found.low, "high": found.high, "ratio": ratio}
             passed = {"within": max(ratio, 1 / ratio) <= WITHIN, "inside": found.holds(row.seconds)}
             about = {name: getattr(model, name) for name in KEYS} | dict(zip(AXES, size, strict=True))
             rows.append({**about, **known, **bounds, **passed})
     columns = [*KEYS, *AXES, "near", "measured", "predicted", "low", "high", "ratio", "within", "inside"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _near_fit(model: CostModel, size: tuple[int, int, int]) -> bool:
-    own = model.cells[model.cells["role"] != "held_out"].reset_index(drop=True)
-    return replace(model, cells=own).nearest(*size).near
 
 
 def share_within(validation: pd.DataFrame, column: str = "within") -> Interval:
@@ -516,6 +552,7 @@ def predict_unmeasured(
     precision: str = "complex64",
     kind: str = "fused",
     calibration: Sequence[float] = (),
+    host_seconds: float = 0.0,
     level: float = CONFIDENCE,
 ) -> Unmeasured:
     """Seconds of one step of W on a machine that was never measured, from its datasheet: predicted, not measured.
@@ -530,6 +567,7 @@ def predict_unmeasured(
         kind: how the work is done, a value of `KINDS`.
         calibration: measured over predicted times of the same formula on machines that were measured (`public_calibration`):
             the interval spans them. Without it there is no interval.
+        host_seconds: what the host does in every step besides, Keras's own work; added as it is.
         level: of the interval.
 
     Raises:
@@ -546,8 +584,9 @@ def predict_unmeasured(
         )
     parts = roofline(hardware, work, precision)
     value = roofline_seconds(hardware, work, precision)
-    low, high = -math.inf, math.inf
+    bounds = (-math.inf, math.inf)
     if len(calibration):
-        low, high = (value * float(q) for q in np.quantile(calibration, [(1 - level) / 2, (1 + level) / 2]))
+        bounds = value * np.quantile(calibration, [(1 - level) / 2, (1 + level) / 2]) + host_seconds
         value *= float(np.median(calibration))
-    return Unmeasured(hardware.name, Interval(value, low, high, len(calibration), "s"), parts)
+    interval = Interval(value + host_seconds, float(bounds[0]), float(bounds[1]), len(calibration), "s")
+    return Unmeasured(hardware.name, interval, {**parts, "host": host_seconds})

@@ -13,7 +13,7 @@ from hybridbench import paths
 from hybridbench.analysis.claims import decide
 from hybridbench.analysis.tables import NotMeasured, Records
 from hybridbench.errors import DataError, check_name
-from hybridbench.report import bench, plots, study
+from hybridbench.report import atlas, bench, plots, study
 from hybridbench.report.figures import save_figure
 
 
@@ -202,6 +202,36 @@ GALLERY: dict[str, Entry] = {
         "parameter-matched classical model.",
     ),
 }
+#: Figures of the break-even atlas, drawn wherever a source has its records ('hybridbench measure' makes them, no notebook).
+ATLAS: dict[str, Entry] = {
+    "atlas_surface": Entry(
+        atlas.surface,
+        "atlas",
+        "The break-even atlas: which route is the fastest over qubits and batch size (two layers, all cores), and how many "
+        "times faster than KerasLayer as shipped the fastest one is. By the cost model, where there are measurements near.",
+        "Maps with qubits to the right and batch size upwards, coloured by the fastest route and by the factor over KerasLayer "
+        "as shipped; grey where nothing was measured near, small rings at the measured sizes.",
+        says=atlas.surface_say,
+    ),
+    "atlas_speedups": Entry(
+        atlas.lines,
+        "atlas",
+        "How many times faster than KerasLayer as shipped a training step is by every route, along three lines through one "
+        "size: marks are measured (median ratio and 95 % bootstrap interval), lines are the cost model.",
+        "Three panels over qubits, batch size and layers: marks with intervals and a line for each route on a logarithmic "
+        "axis of the factor, with a line at one for no gain.",
+        says=atlas.lines_say,
+    ),
+    "atlas_validation": Entry(
+        atlas.validation,
+        "atlas",
+        "The cost model on the cells that it was not fitted to: predicted against measured time of a step, with 95 % "
+        "prediction intervals, and the band of its goal.",
+        "A scatter of predicted over measured step times in milliseconds, both axes logarithmic, around the diagonal with a "
+        "grey band, one mark and colour a route.",
+        says=atlas.validation_say,
+    ),
+}
 LEDGER = "ledger"
 LEDGER_CAPTION = "The original study's claims at a glance: confirmed, refuted, or open where the records cannot decide."
 LEDGER_ALT = (
@@ -225,7 +255,8 @@ def draw(name: str, source: str | Records = "shipped") -> tuple[Figure, str]:
         ConfigurationError: no figure of that name.
         DataError: its records are missing; names what to run.
     """
-    entry = GALLERY[check_name("figure", name, GALLERY)]
+    known = {**GALLERY, **ATLAS}
+    entry = known[check_name("figure", name, known)]
     return entry.draw(_records(Records.of(source), entry)), entry.alt
 
 
@@ -236,7 +267,7 @@ def read(name: str, source: str | Records = "shipped") -> str:
         ConfigurationError: no figure of that name has one.
         DataError: its records are missing; names what to run.
     """
-    reading = {name: entry for name, entry in GALLERY.items() if entry.says}
+    reading = {name: entry for name, entry in {**GALLERY, **ATLAS}.items() if entry.says}
     entry = reading[check_name("figure with a sentence", name, reading)]
     return entry.says(_records(Records.of(source), entry))
 
@@ -255,8 +286,9 @@ def build_figures(source: str = "shipped", folder: Path | None = None) -> list[P
     """
     records = Records(source)
     folder = folder or (paths.root() if source == "shipped" else paths.build_dir()) / "figures"
-    tables = {name: _records(records, entry) for name, entry in GALLERY.items()}
-    drawn = {name: entry.draw(tables[name]) for name, entry in GALLERY.items()}
+    entries = {**GALLERY, **(ATLAS if records.has("atlas") else {})}
+    tables = {name: _records(records, entry) for name, entry in entries.items()}
+    drawn = {name: entry.draw(tables[name]) for name, entry in entries.items()}
     if source == "shipped":
         # Of one's own records 'make bench' draws it: the notebooks make none of the benchmark.
         bench_steps = plots.bench_steps(records["bench"])
@@ -264,7 +296,7 @@ def build_figures(source: str = "shipped", folder: Path | None = None) -> list[P
     overview = plots.ledger(claims)
     written = []
     for name, fig in drawn.items():
-        entry = GALLERY[name]
+        entry = entries[name]
         written += save_figure(fig, name, entry.caption, entry.alt, {entry.study: tables[name]}, folder)
     if source == "shipped":
         written += save_figure(bench_steps, "bench_steps", bench.CAPTION, bench.ALT, {"bench": records["bench"]}, folder)
