@@ -9,9 +9,10 @@ from hybridbench.analysis import costs
 
 BASE = {
     "study": "atlas", "part": "step", "commit": "abc", "created_utc": "2026-01-01T00:00:00+00:00", "revision": 1,
-    "proof": "", "gpus": "", "cpu": "a processor", "cores": 2, "memory_gib": 8.0, "system": "Linux", "driver": "", "python": "3.11",
-    "pennylane": "0.41.1", "pennylane_lightning": "0.41.1", "tensorflow": "2.21.0", "tf_keras": "2.21.0", "numpy": "2.4",
-    "scipy": "1.17", "samples": 30, "warmup": 2, "limit_seconds": 10.0, "arms": "[]", "note": "", "first_call_seconds": 1.0,
+    "proof": "", "gpus": "", "cpu": "a processor", "cores": 2, "memory_gib": 8.0, "system": "Linux", "driver": "",
+    "python": "3.11", "pennylane": "0.41.1", "pennylane_lightning": "0.41.1", "tensorflow": "2.21.0", "tf_keras": "2.21.0",
+    "numpy": "2.4", "scipy": "1.17", "samples": 30, "warmup": 2, "limit_seconds": 10.0, "arms": "[]", "note": "",
+    "first_call_seconds": 1.0,
 }  # fmt: skip
 #: route, precision → planted seconds a constant, launch, sample, operation, byte; and the cache.
 PLANTED = {

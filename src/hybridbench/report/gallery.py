@@ -209,8 +209,8 @@ ATLAS: dict[str, Entry] = {
         "atlas",
         "The break-even atlas: which route is the fastest over qubits and batch size (two layers, all cores), and how many "
         "times faster than KerasLayer as shipped the fastest one is. By the cost model, where there are measurements near.",
-        "Maps with qubits to the right and batch size upwards, coloured by the fastest route and by the factor over KerasLayer "
-        "as shipped; grey where nothing was measured near, small rings at the measured sizes.",
+        "Maps with qubits to the right and batch size upwards, coloured by the fastest route and by the factor over "
+        "KerasLayer as shipped; grey where nothing was measured near, small rings at the measured sizes.",
         says=atlas.surface_say,
     ),
     "atlas_speedups": Entry(

@@ -19,8 +19,10 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,8 @@ SHARE_OF_MEMORY = 0.5
 #: An arm whose step is expected to take more than this many times what it may is not tried at all.
 HOPELESS = 8.0
 START_SECONDS = 9.0
+#: This machine may take so many times what is expected for a cell, before it is stopped; and is taken for so fast at most.
+SLOWEST_PACE, FASTEST_PACE = 8.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -389,6 +393,10 @@ def _second_call(arm: Arm) -> float:
     return time.perf_counter() - begin
 
 
+class TookTooLong(TimingError):
+    """A cell was stopped, so that the run keeps its time."""
+
+
 class _Process:
     """A fresh process with fixed threads that times one cell after the other."""
 
@@ -402,32 +410,54 @@ class _Process:
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
         )  # fmt: skip
 
-    def time(self, cell: AtlasCell) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    def time(self, cell: AtlasCell, most_seconds: float) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         """The rows of a cell and the proof of its GPU arms.
 
         Raises:
+            TookTooLong: there was no answer after `most_seconds`; the process is ended.
             TimingError: the process ended, or an arm failed; says which cell and with what.
         """
         answer = Path(self._folder.name, "answer.json")
-        self._process.stdin.write(json.dumps({"cell": asdict(cell), "answer": str(answer)}) + "\n")
-        self._process.stdin.flush()
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(most_seconds, stop)
+        timer.start()
+        try:
+            found = self._answer(cell, answer)
+        finally:
+            timer.cancel()
+        if found is None and late.is_set():
+            raise TookTooLong(f"{cell.title} took more than {most_seconds:.0f} s.")
+        if found is None:
+            code = self._process.wait()
+            self._errors.seek(0)
+            lines = self._errors.read().decode(errors="replace").strip().splitlines()
+            last = lines[-1] if lines else f"exit code {code}"
+            raise TimingError(
+                f"Timing of {cell.title} failed: {last}. What has a record stays; the same command goes on from there."
+            )
+        return found["rows"], found["proof"]
+
+    def _answer(self, cell: AtlasCell, answer: Path) -> dict[str, Any] | None:
+        """What the process answers; None where it ended instead."""
+        with suppress(BrokenPipeError):  # it has ended already, and its output has the end too
+            self._process.stdin.write(json.dumps({"cell": asdict(cell), "answer": str(answer)}) + "\n")
+            self._process.stdin.flush()
         for line in self._process.stdout:
             if line.strip() == "answered":
-                found = json.loads(answer.read_text())
-                return found["rows"], found["proof"]
-        code = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        last = lines[-1] if lines else f"exit code {code}"
-        raise TimingError(
-            f"Timing of {cell.title} failed: {last}. What has a record stays; the same command goes on from there."
-        )
+                return json.loads(answer.read_text())
+        return None
 
     def close(self) -> None:
         """End the process, whatever it does."""
         self._process.kill()
         self._process.wait()
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
         self._errors.close()
         self._folder.cleanup()
@@ -454,7 +484,8 @@ def run(
     Args:
         wanted: cells, from `cells`.
         store: where records are; a run that was cut off continues with what is missing.
-        minutes: a cell that is not expected to end within them is left for another run.
+        minutes: a cell that is not expected to end within them is left for another run, and one that does not end is
+            stopped. Without them a cell is stopped where it takes far longer than expected, as on a busy machine.
         told: called before every cell.
 
     Returns:
@@ -490,11 +521,21 @@ def run(
                     process.close()
                 process, served, threads = _Process(cell.threads, any(arm.gpu for arm in cell.arms)), 0, cell.threads
             start = time.monotonic()
-            rows, proof = process.time(cell)
+            most = SLOWEST_PACE * expected[id(cell)] + 10 * START_SECONDS
+            if minutes is not None:
+                most = min(most, 60 * minutes - (start - begin))
+            try:
+                rows, proof = process.time(cell, most)
+            except TookTooLong:
+                left.append(cell)
+                process.close()
+                process = None
+                continue
             store.write(cell, rows, proof)
             served += 1
             done += expected[id(cell)]
-            spent += time.monotonic() - start - START_SECONDS * fresh
+            # Starting may have gone faster than expected; no cell takes less than no time.
+            spent += max(time.monotonic() - start - START_SECONDS * fresh, FASTEST_PACE * expected[id(cell)])
     finally:
         if process:
             process.close()
