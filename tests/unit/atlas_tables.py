@@ -76,3 +76,10 @@ def atlas(scatter=0.05, noise=0.03, planted=None, machine="m1", threads=(2,), se
                 for i in range(samples)
             ]
     return pd.DataFrame(rows)
+
+
+def write(build, table):
+    """The table as records of this machine in the folder `build`."""
+    folder = build / "records" / "atlas"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / f"{table['machine'].iloc[0]}.parquet")

@@ -45,6 +45,9 @@ def test_counts_by_hand():
     assert fused.launches == 2 * ((3 + 1) * 2 + 1)
     assert fused.bytes == 3 * 9 * 32 * 8 * 2 * 8
     assert fused.working_set == 2 * 16 * 8 * 8
+    kernels = costs.work_of("kernels", 3, 2, 32, "complex64")
+    assert (kernels.launches, kernels.bytes) == (fused.launches, fused.bytes)
+    assert kernels.working_set == 2 * 32 * 8 * 8
     assert costs.work_of("broadcast", 1, 4, 1, "complex64").launches == 3 * 5  # one qubit has no CNOT
 
 
@@ -169,8 +172,8 @@ def test_inside_the_region_is_near_even_between_cells():
 
 
 def test_a_slow_route_is_near_less_often():
-    assert model_of(COMPILED).nearest(14, 2, 60).near
-    assert not model_of(LIGHTNING).nearest(14, 2, 60).near
+    assert model_of(COMPILED).nearest(16, 2, 40).near
+    assert not model_of(SHIPPED).nearest(16, 2, 40).near
 
 
 def test_few_cells_on_a_line_have_no_inside():

@@ -35,7 +35,7 @@ FLOPS_PER_AMPLITUDE = 14
 SHIPPED, COMPILED = "KerasLayer, default.qubit", "hybridbench.KerasLayer"
 #: How a route does its work. broadcast: one operation after the other for the whole batch, states of the backward pass kept.
 #: loop: one circuit after the other, adjoint, with a bra for each of the n expectation values. fused: the compiled circuit,
-#: a block of samples after the other, adjoint with one bra.
+#: a block of samples after the other, adjoint with one bra. kernels: the same, the whole batch in every kernel of a GPU.
 KINDS = {
     SHIPPED: "broadcast",
     "TensorFlow on the GPU, graph": "broadcast",
@@ -44,7 +44,7 @@ KINDS = {
     "KerasLayer, lightning.gpu": "loop",
     "KerasLayer, hybridbench.qubit": "fused",
     COMPILED: "fused",
-    f"{COMPILED}, cuda": "fused",
+    f"{COMPILED}, cuda": "kernels",
 }
 #: Terms that grow with the states: memory traffic, inside the cache and beyond it. The others are launch time.
 TRAFFIC = ("operations", "bytes")
@@ -95,6 +95,7 @@ def work_of(kind: str, n_qubits: int, n_layers: int, batch_size: float, precisio
     - fused: per layer n rotations and one table of phases, entanglers are free: (n + 1) L + 1 passes, forward on one state
       and backward on two, for B samples. Launches twice that, forward and backward. Working set two states of `BLOCK`
       samples.
+    - kernels: as fused, with a working set of two states of all B samples.
 
     Raises:
         ConfigurationError: an unknown kind or precision.
@@ -109,7 +110,11 @@ def work_of(kind: str, n_qubits: int, n_layers: int, batch_size: float, precisio
         passes, launches, held = (n + 2.0) * gates, 3.0 * gates * batch_size, n + 1.0
     else:
         fused = (n + 1) * n_layers + 1
-        passes, launches, held = 3.0 * fused, 2.0 * fused, 2.0 * min(batch_size, BLOCK)
+        passes, launches, held = (
+            3.0 * fused,
+            2.0 * fused,
+            2.0 * (batch_size if kind == "kernels" else min(batch_size, BLOCK)),
+        )
     moved = passes * batch_size * state
     return Work(launches, batch_size, FLOPS_PER_AMPLITUDE * moved, 2 * size * moved, held * state * size)
 
@@ -221,11 +226,7 @@ class CostModel:
 
     def measured(self, n_qubits: int, n_layers: int, batch_size: int) -> Interval | None:
         """The measured median step of this very cell with its interval, seconds; None where it was not measured."""
-        here = self.cells[(self.cells[list(AXES)] == (n_qubits, n_layers, batch_size)).all(axis=1)]
-        if here.empty:
-            return None
-        row = here.iloc[0]
-        return Interval(float(row["seconds"]), float(row["low"]), float(row["high"]), int(row["samples"]), "s")
+        return measured(self.cells, (n_qubits, n_layers, batch_size))
 
     def nearest(self, n_qubits: int, n_layers: int, batch_size: int) -> Nearest:
         """How a point lies to the measured cells, in the coordinates n, log2 L, log2 B (one qubit doubles a state)."""
@@ -304,6 +305,15 @@ def cells_of(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*AXES, "role", "seconds", "low", "high", "samples", "log_error"])
 
 
+def measured(cells: pd.DataFrame, size: tuple[int, int, int]) -> Interval | None:
+    """The median step of one of `cells_of`, seconds, with its interval; None where it is not among them."""
+    here = cells[(cells[list(AXES)] == size).all(axis=1)]
+    if here.empty:
+        return None
+    row = here.iloc[0]
+    return Interval(float(row["seconds"]), float(row["low"]), float(row["high"]), int(row["samples"]), "s")
+
+
 def fit(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
     """Fit the model to the cells of one route.
 
@@ -356,7 +366,7 @@ _FITTED: dict[tuple, CostModel] = {}
 _READ = [*KEYS, *AXES, "role", "part", "sample", "seconds", "record"]
 
 
-def _once(table: pd.DataFrame, resamples: int) -> CostModel:
+def fitted(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
     """`fit`, done once for equal rows in one process."""
     rows = table[_READ]
     key = resamples, len(rows), tuple(pd.util.hash_pandas_object(rows, index=False).to_numpy().tolist())
@@ -370,7 +380,7 @@ def models(table: pd.DataFrame, resamples: int = RESAMPLES) -> dict[tuple[str, s
     found = {}
     for key, rows in table.groupby(KEYS, sort=True):
         try:
-            found[key] = _once(rows, resamples)
+            found[key] = fitted(rows, resamples)
         except NotMeasured:
             continue  # a route that is too slow here for a model has its notes in the table
     return found
@@ -550,7 +560,7 @@ def predict_unmeasured(
     n_layers: int,
     batch_size: int,
     precision: str = "complex64",
-    kind: str = "fused",
+    kind: str = "kernels",
     calibration: Sequence[float] = (),
     host_seconds: float = 0.0,
     level: float = CONFIDENCE,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hybridbench.analysis import costs, public
-from hybridbench.analysis.costs import COMPILED, NOT_NEAR, SHIPPED, CostModel, Interval
+from hybridbench.analysis.costs import COMPILED, NOT_NEAR, SHIPPED, Interval
 from hybridbench.analysis.statistics import median_ratio
 from hybridbench.analysis.tables import NotMeasured, Number, Records
 from hybridbench.errors import ConfigurationError, DataError, MemoryEstimateError, check_name
@@ -124,12 +124,7 @@ def _of_machine(table: pd.DataFrame, machine: str) -> pd.DataFrame:
 def _offers(table: pd.DataFrame, size: tuple[int, int, int]) -> list[Offer]:
     found: list[tuple[str, str, Interval | None, str]] = []
     for (route, precision), rows in table.groupby(["route", "precision"], sort=True):
-        try:
-            model = costs.fit(rows)
-        except NotMeasured as gap:
-            found.append((route, precision, None, f"too few cells: {gap}"))
-            continue
-        found.append((route, precision, *_step(model, rows, size)))
+        found.append((route, precision, *_step(rows, size)))
     base = next((step for route, _, step, _ in found if route == SHIPPED), None)
     offers = [
         Offer(route, precision, step, _faster(table, size, base, step, f"{route}, {precision}"), evidence)
@@ -138,10 +133,15 @@ def _offers(table: pd.DataFrame, size: tuple[int, int, int]) -> list[Offer]:
     return sorted(offers, key=lambda offer: offer.step.value if offer.step else math.inf)
 
 
-def _step(model: CostModel, rows: pd.DataFrame, size: tuple[int, int, int]) -> tuple[Interval | None, str]:
-    measured = model.measured(*size)
+def _step(rows: pd.DataFrame, size: tuple[int, int, int]) -> tuple[Interval | None, str]:
+    """The time of a step by one route's rows, and where it comes from or why there is none."""
+    measured = costs.measured(costs.cells_of(rows), size)
     if measured is not None:
         return measured, f"measured, {measured.n} samples"
+    try:
+        model = costs.fitted(rows)
+    except NotMeasured as gap:
+        return None, f"too few cells: {gap}"
     nearest = model.nearest(*size)
     n_qubits, n_layers, batch_size = nearest.cell
     where = f"({n_qubits}, {n_layers}, {batch_size})"
@@ -204,7 +204,7 @@ def _gpu(table: pd.DataFrame, offers: Sequence[Offer], size: tuple[int, int, int
     cpu = others[0].step
     calibration = public.public_calibration(public.read_public())
     # What Keras does on the host for each step stays, whatever computes the circuit.
-    keras = [costs.fit(rows) for _, rows in table[table["route"] == COMPILED].groupby("precision") if _enough(rows)]
+    keras = [costs.fitted(rows) for _, rows in table[table["route"] == COMPILED].groupby("precision") if _enough(rows)]
     host = min((model.parts(*size)["constant"] for model in keras), default=0.0)
     lines = []
     for name in SHOWN_HARDWARE:
