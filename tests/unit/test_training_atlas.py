@@ -281,3 +281,10 @@ def test_a_process_that_dies_names_the_cell(tmp_path, monkeypatch):
     with pytest.raises(TimingError, match=r"Timing of 2 qubits, 1 layers, batch 2, 1 thread failed: TypeError.*goes on"):
         atlas.run([cell()], RecordStore("atlas", tmp_path))
     assert not list(tmp_path.glob("*.parquet"))
+
+
+def test_the_short_grid_gives_every_route_enough_cells_for_a_model():
+    fitted = [own for own in atlas.cells(full=False) if own.role != "held_out"]
+    for route in CPU_ROUTES:
+        timed = [own for own in fitted if atlas.too_slow(own, 1.2 * route.step_seconds(*own.size)) == ""]
+        assert len(timed) >= costs.FEWEST_CELLS, route.arm

@@ -200,7 +200,8 @@ def test_measure_tells_what_it_did_and_what_is_left(tmp_path, monkeypatch, capsy
         assert "the same command goes on" in out
         assert "[1/" in err
         assert "left" in err
-        assert "lightning.gpu, complex128: no GPU" in err
+        assert "Not measured here, no GPU" in err
+        assert "KerasLayer, lightning.gpu, complex128; " in err
     assert asked[-1][0] > asked[0][0]
     monkeypatch.setattr(sys, "argv", ["hybridbench", "measure", "--threads", "1"])
     with pytest.raises(SystemExit) as caught:

@@ -51,6 +51,8 @@ def test_help_teaches_and_imports_nothing_heavy():
         "defaults",
         "status",
         "verdict",
+        "measure",
+        "recommend",
         "study",
         "rerun",
         "claims",

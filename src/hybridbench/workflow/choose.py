@@ -15,7 +15,7 @@ from hybridbench.analysis.tables import NotMeasured, Number, Records
 from hybridbench.errors import ConfigurationError, DataError, MemoryEstimateError, check_name
 from hybridbench.measurement.machine import this_machine
 
-HEADER = ("route", "states", "a training step", "x as shipped", "evidence")
+HEADER = ("route", "states", "a training step", "times as fast as shipped", "evidence")
 PRECISIONS = ("complex64", "complex128")
 #: Processors whose datasheets are asked where no GPU was measured.
 SHOWN_HARDWARE = ("T4", "A100", "H100")

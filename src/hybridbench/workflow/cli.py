@@ -230,8 +230,9 @@ def measure_command(
 
     store = RecordStore(atlas.STUDY)
     routes, missing = atlas.usable_routes()
-    for arm, why in missing.items():
-        print(f"not measured here: {arm}: {why}", file=sys.stderr)
+    for why in dict.fromkeys(missing.values()):
+        arms = "; ".join(arm for arm, other in missing.items() if other == why)
+        print(f"Not measured here, {why}: {arms}.", file=sys.stderr)
     limit = minutes if minutes is not None or full else 5.0
     _, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
     print(f"{len(list(store.folder.glob('*.parquet')))} cells are in {paths.relative(store.folder)}.")
