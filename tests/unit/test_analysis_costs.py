@@ -267,6 +267,7 @@ def test_break_even_that_never_comes_is_infinite_and_one_that_is_always_there_is
 
 def test_a_win_that_does_not_last_is_no_break_even():
     assert costs._first_for_good(np.array([True, False, True, True]), [2, 3, 4, 5]) == 4
+    assert costs._first_for_good(np.array([False, True, False, True]), [2, 3, 4, 5]) == 5
     assert costs._first_for_good(np.array([True, True, False]), [2, 3, 4]) == math.inf
 
 

@@ -41,6 +41,17 @@ def test_a_wrong_sign_is_a_near_tie(signs):
     assert wrong["measured"].between(0.95, 1.05).all()
 
 
+def test_the_size_that_is_asked_for_is_not_in_the_fit(table, monkeypatch):
+    seen = []
+    monkeypatch.setattr(public, "fit_public", lambda rows: seen.append(set(rows["n_qubits"])) or (lambda work: 1.0))
+    batch = table[table["batch"] == 1000]
+    found = public.public_signs(batch)
+    sizes = set(batch["n_qubits"])
+    assert [sizes - given for given in seen] == [{n} for n in sorted(sizes) for _ in range(2)]
+    # A model that knows nothing says that no GPU wins.
+    assert list(found.loc[~found["right"], "n_qubits"]) == [n for n in sorted(sizes) if n >= 5]
+
+
 def test_the_model_can_be_wrong(table):
     """The GPU's times turned upside down: what was a win of large circuits is none, and the check says so."""
     spoiled = table.copy()

@@ -186,7 +186,7 @@ def test_measure_tells_what_it_did_and_what_is_left(tmp_path, monkeypatch, capsy
     def run(wanted, store, minutes, told):
         asked.append((len(wanted), minutes))
         told(atlas.Turn(wanted[0], 1, len(wanted), 100.0))
-        return pd.DataFrame(), wanted[-2:]
+        return TABLE if minutes is None else pd.DataFrame(), wanted[-2:]
 
     monkeypatch.setattr(atlas, "run", run)
     for command, minutes in ((["measure"], 5.0), (["measure", "--minutes", "2"], 2.0), (["measure", "--full"], None)):
@@ -196,6 +196,7 @@ def test_measure_tells_what_it_did_and_what_is_left(tmp_path, monkeypatch, capsy
         assert caught.value.code == 0
         out, err = capsys.readouterr()
         assert asked[-1][1] == minutes
+        assert ("held-out times to within a factor of 1.5" in out) == (minutes is None)
         assert "2 more" in out
         assert "the same command goes on" in out
         assert "[1/" in err

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import random
 import subprocess
@@ -58,6 +59,8 @@ SHARE_OF_MEMORY = 0.5
 #: An arm whose step is expected to take more than this many times what it may is not tried at all.
 HOPELESS = 8.0
 START_SECONDS = 9.0
+#: Of a run's time this is kept for what comes before and after: loading libraries, reading the records.
+RESERVE_SECONDS = 15.0
 #: This machine may take so many times what is expected for a cell, before it is stopped; and is taken for so fast at most.
 SLOWEST_PACE, FASTEST_PACE = 8.0, 0.1
 
@@ -501,6 +504,7 @@ def run(
     missing = store.missing(wanted)
     expected = {id(cell): expected_seconds(cell) for cell in missing}
     begin = time.monotonic()
+    end = math.inf if minutes is None else begin + 60 * minutes - RESERVE_SECONDS
     done, spent, left, process, served, threads = 0.0, 0.0, [], None, 0, 0
     try:
         for number, cell in enumerate(missing, 1):
@@ -508,23 +512,19 @@ def run(
             pace = spent / done if done else 1.0
             fresh = process is None or served == CELLS_A_PROCESS or cell.threads != threads
             needed = pace * expected[id(cell)] + START_SECONDS * fresh
-            if minutes is not None and time.monotonic() - begin + needed > 60 * minutes:
+            if time.monotonic() + needed > end:
                 left.append(cell)
                 continue
             rest = sum(expected[id(other)] for other in missing[number - 1 :])
             starts = START_SECONDS * (len(missing) - number + 1) / CELLS_A_PROCESS
-            seconds_left = pace * rest + starts
-            if minutes is not None:
-                seconds_left = min(seconds_left, 60 * minutes - (time.monotonic() - begin))
+            seconds_left = min(pace * rest + starts, end - time.monotonic())
             told(Turn(cell, number, len(missing), seconds_left))
             if fresh:
                 if process:
                     process.close()
                 process, served, threads = _Process(cell.threads, any(arm.gpu for arm in cell.arms)), 0, cell.threads
             start = time.monotonic()
-            most = SLOWEST_PACE * expected[id(cell)] + 10 * START_SECONDS
-            if minutes is not None:
-                most = min(most, 60 * minutes - (start - begin))
+            most = min(SLOWEST_PACE * expected[id(cell)] + 10 * START_SECONDS, end - start)
             try:
                 rows, proof = process.time(cell, most)
             except TookTooLong:

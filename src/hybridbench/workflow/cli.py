@@ -216,6 +216,8 @@ def measure_command(
     hybridbench measure --full
     """
     from hybridbench import paths
+    from hybridbench.analysis import costs
+    from hybridbench.analysis.tables import Number
     from hybridbench.errors import ConfigurationError
     from hybridbench.measurement.records import RecordStore
     from hybridbench.training import atlas
@@ -234,11 +236,15 @@ def measure_command(
         arms = "; ".join(arm for arm, other in missing.items() if other == why)
         print(f"Not measured here, {why}: {arms}.", file=sys.stderr)
     limit = minutes if minutes is not None or full else 5.0
-    _, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
+    table, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
     print(f"{len(list(store.folder.glob('*.parquet')))} cells are in {paths.relative(store.folder)}.")
     if left:
         why = f"did not fit into {limit:g} minutes" if limit else "took far longer than expected, as on a busy machine"
         print(f"{len(left)} more {why}: the same command goes on with them.")
+    checked = costs.validate(costs.models(table)) if len(table) else table
+    if len(checked):
+        share = Number.of(costs.share_within(checked)).text
+        print(f"The cost model predicts {share} of {len(checked)} held-out times to within a factor of {costs.WITHIN:g}.")
     print("Ask them with 'hybridbench recommend --qubits 8 --batch 32 --layers 2 --source build'.")
 
 
