@@ -225,7 +225,7 @@ def test_a_process_serves_some_cells_of_equal_threads(tmp_path, fake, monkeypatc
 def test_cells_for_which_there_is_no_time_are_named_and_left(tmp_path, fake, monkeypatch):
     told, minutes = [], 2.0
     wanted = [cell((2, 1, 2)), cell((14, 2, 32))]
-    monkeypatch.setattr(atlas, "expected_seconds", lambda own: 1.0 if own.n_qubits == 2 else 1000.0)
+    monkeypatch.setattr(atlas, "expected_seconds", lambda own: 1.0 if own.n_qubits == 2 else 9000.0)
     table, left = atlas.run(wanted, RecordStore("atlas", tmp_path), minutes, told.append)
     assert [own.size for own in left] == [(14, 2, 32)]
     assert [turn.cell.size for turn in told] == [(2, 1, 2)]
