@@ -1,5 +1,7 @@
 import dataclasses
+import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -288,3 +290,30 @@ def test_the_short_grid_gives_every_route_enough_cells_for_a_model():
     for route in CPU_ROUTES:
         timed = [own for own in fitted if atlas.too_slow(own, 1.2 * route.step_seconds(*own.size)) == ""]
         assert len(timed) >= costs.FEWEST_CELLS, route.arm
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_gpu_rows_are_proven_and_a_cell_without_any_needs_no_proof(tmp_path, monkeypatch, capsys, timed):
+    """The driver is made up; a GPU that did nothing is refused by the real watch, tested with it."""
+    gpu = next(route for route in atlas.ROUTES if route.gpu)
+
+    class Watch:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def proof(self):
+            return SimpleNamespace(as_dict=lambda: {"gpu": "Test GPU"})
+
+    own = cell(routes=[CPU_ROUTES[0], gpu])
+    row = {"arm": gpu.arm, "part": "step", "note": ""} | ({"seconds": 1.0, "sample": 0} if timed else {})
+    monkeypatch.setattr(atlas, "GpuWatch", Watch)
+    monkeypatch.setattr(atlas, "_time_cell", lambda _: [row])
+    answer = tmp_path / "answer.json"
+    question = json.dumps({"cell": dataclasses.asdict(own), "answer": str(answer)})
+    monkeypatch.setattr("sys.stdin", io.StringIO(question + "\n"))
+    atlas._main()
+    assert capsys.readouterr().out == "answered\n"
+    assert json.loads(answer.read_text())["proof"] == ({"gpu": "Test GPU"} if timed else None)

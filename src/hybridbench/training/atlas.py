@@ -553,7 +553,9 @@ def _main() -> None:
         if any(arm.gpu for arm in cell.arms):
             with GpuWatch() as watch:
                 rows = _time_cell(cell)
-            proof = watch.proof().as_dict()
+            # Where every GPU arm was too slow the GPU did nothing that had to be proven.
+            if any(_BY_ARM[row["arm"]].gpu and "seconds" in row for row in rows):
+                proof = watch.proof().as_dict()
         else:
             rows = _time_cell(cell)
         Path(question["answer"]).write_text(json.dumps({"rows": rows, "proof": proof}))
