@@ -53,8 +53,8 @@ TERMS = ("constant", "launches", "samples", "operations", "bytes")
 CACHES = tuple(2.0**power for power in range(16, 28, 2))
 #: Samples that the compiled kernels take at once; a smaller batch fills the lanes with qubits.
 BLOCK = 16
-#: Fewer cells than this fit nothing.
-FEWEST_CELLS = 8
+#: Fewer cells than this fit nothing; with few more the intervals are wide (Student, few degrees of freedom).
+FEWEST_CELLS = 6
 RESAMPLES = 120
 #: The goal: held-out cells are predicted to within this factor.
 WITHIN = 1.5
