@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+import atlas_tables
 import study_records
 from analysis_records import (
     PROOF,
@@ -874,3 +876,55 @@ def test_missing_names_are_not_errors_of_the_rule(build):
     write_timing("batching", {"loop": 1.0, "broadcast": 1.0})
     with pytest.raises(tables.NotMeasured, match="no timing of cell"):
         rules.c02(Records("build"))
+
+
+def write_gpu_atlas(build, launch, byte, machine="m1", proof='{"gpu": "Test GPU"}', **more):
+    """An atlas of one GPU route: seconds a launch, and a byte that the GPU moves."""
+    planted = {("hybridbench.KerasLayer, cuda", "complex64"): ((1e-5, launch, 0.0, 0.0, byte), 2.0**16)}
+    atlas_tables.write(build, atlas_tables.atlas(planted=planted, machine=machine, proof=proof, **more))
+
+
+@pytest.mark.parametrize(
+    ("launch", "byte", "expected"), [(1e-7, 1e-10, "confirmed"), (2e-5, 1e-12, "refuted"), (2.2e-5, 4.5e-11, "open")]
+)
+def test_c27_launches_or_memory_traffic(build, launch, byte, expected):
+    write_gpu_atlas(build, launch, byte, scatter=0.4 if expected == "open" else 0.05)
+    found = verdict("C27")
+    assert found.verdict == expected
+    assert found.number.unit == "%"
+    assert found.number.low <= found.number.value <= found.number.high
+
+
+def test_c27_without_proof_or_gpu_stays_open(build):
+    write_gpu_atlas(build, 1e-7, 1e-10, proof="")
+    assert (verdict("C27").verdict, verdict("C27").missing) == ("open", "no GPU record")
+    atlas_tables.write(build, atlas_tables.atlas(proof="x"))  # a proof, and routes of the CPU only
+    assert (verdict("C27").verdict, verdict("C27").missing) == ("open", "no GPU record")
+
+
+def test_c27_too_few_cells_and_machines_that_disagree(build):
+    write_gpu_atlas(build, 1e-7, 1e-10)
+    table = pd.read_parquet(build / "records" / "atlas" / "m1.parquet")
+    atlas_tables.write(build, table[table["record"].isin(table["record"].unique()[:5])])
+    assert "too few GPU cells" in verdict("C27").missing
+    write_gpu_atlas(build, 1e-7, 1e-10)
+    write_gpu_atlas(build, 2e-5, 1e-12, machine="m2")
+    assert (verdict("C27").verdict, verdict("C27").missing) == ("open", "the machines disagree")
+
+
+def test_numbers_of_the_atlas_are_those_of_its_records(build):
+    atlas_tables.write(build, atlas_tables.atlas())
+    found = numbers.numbers_of(Records("build"))
+    table = Records("build")["atlas"]
+    assert found["atlas_cells"].value == table["record"].nunique()
+    own = table[(table[["n_qubits", "n_layers", "batch_size"]] == (8, 2, 32)).all(axis=1)].groupby("arm")["seconds"].median()
+    factor = own["KerasLayer, default.qubit, complex128"] / own["hybridbench.KerasLayer, complex64"]
+    assert found["atlas_speedup_hybridbench_keraslayer_complex64_8_2_32"].value == pytest.approx(factor)
+    assert found["atlas_break_even_compiled_over_shipped_qubits"].value == 2
+    assert found["cost_held_out_within"].value > 90
+    assert found["cost_public_small_unbatched"].value == found["cost_public_small_unbatched"].n
+    assert found["cost_public_large_unbatched"].value == found["cost_public_large_unbatched"].n
+    assert found["cost_public_batch_1000"].value == found["cost_public_batch_1000"].n
+    # Another record, another number.
+    atlas_tables.write(build, atlas_tables.atlas(spoil=("held_out",)))
+    assert numbers.numbers_of(Records("build"))["cost_held_out_within"].value == 0

@@ -52,6 +52,8 @@ def test_help_teaches_and_imports_nothing_heavy():
         "status",
         "verdict",
         "gpu",
+        "measure",
+        "recommend",
         "study",
         "frontier",
         "rerun",

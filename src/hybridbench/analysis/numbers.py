@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from hybridbench.analysis import frontier, optimizers, tables
+from hybridbench.analysis import costs, frontier, optimizers, public, tables
 from hybridbench.analysis.bench import findings as bench_findings
 from hybridbench.analysis.rules import ENERGY_TARGET, clear_leads, hours_on_20_qubits, test_score_leads, trajectory_gap
 from hybridbench.analysis.statistics import (
@@ -217,6 +218,137 @@ def _bench(records: Records) -> Numbers:
             continue
         interval = Interval(row.value, row.low, row.high, row.processes, row.unit)
         found[f"bench_{slug(name)}_{size}"] = Number.of(interval, cited)
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------------- atlas
+#: Sizes (qubits, layers, batch) at which datasheets are asked what a GPU would take.
+UNMEASURED_SIZES = ((8, 2, 32), (12, 3, 64), (12, 2, 128), (16, 2, 32), (20, 2, 8))
+ATLAS_QUBITS, ATLAS_BATCHES = range(2, 21), [2**power for power in range(11)]
+
+
+def _atlas_machine(records: Records) -> pd.DataFrame:
+    """The atlas of one machine: without a GPU where there is one, with most cells where there are several."""
+    table = records["atlas"]
+    counts = table.groupby(["machine", "gpus"])["record"].nunique().reset_index()
+    counts = counts.assign(gpu=counts["gpus"] != "").sort_values(["gpu", "record"], ascending=[True, False], kind="stable")
+    return table[table["machine"] == counts["machine"].iloc[0]]
+
+
+def _atlas(records: Records) -> Numbers:
+    """The break-even atlas: `atlas_speedup_<arm>_<n>_<L>_<B>` over KerasLayer as shipped, break-evens, sizes."""
+    table = _atlas_machine(records)
+    cells = table.drop_duplicates("record")
+    timed = table[table["seconds"].notna()]
+    found: Numbers = {
+        "atlas_cells": Number(len(cells), records=tables.cite(table)),
+        "atlas_cells_held_out": Number(int((cells["role"] == "held_out").sum())),
+        "atlas_times": Number(len(timed.drop_duplicates(["record", "arm"]))),
+        "atlas_too_slow": Number(len(table[table["note"] != ""].drop_duplicates(["record", "arm"]))),
+        "atlas_routes": Number(int(table["route"].nunique())),
+        "atlas_threads": Number(int(table["threads"].max())),
+    }
+    most = table[table["threads"] == table["threads"].max()]
+    cited = tables.cite(most)
+    ratios = costs.speedups(most)
+    for row in ratios.itertuples():
+        number = Number.of(Interval(row.value, row.low, row.high, row.n), cited)
+        found[f"atlas_speedup_{slug(row.arm)}_{row.n_qubits}_{row.n_layers}_{row.batch_size}"] = number
+    for arm, own in ratios.groupby("arm"):
+        for end, row in (("min", own.loc[own["value"].idxmin()]), ("max", own.loc[own["value"].idxmax()])):
+            number = Number.of(Interval(row["value"], row["low"], row["high"], int(row["n"])), cited)
+            found[f"atlas_speedup_{slug(arm)}_{end}"] = number
+    models = {(model.route, model.precision): model for model in costs.models(most).values()}
+    shipped = models.get((costs.SHIPPED, "complex128"))
+    lightning = models.get(("KerasLayer, lightning.qubit", "complex128"))
+    compiled = models.get((costs.COMPILED, "complex64"))
+    lines = (
+        ("compiled_over_shipped_qubits", compiled, shipped, "n_qubits", {"n_layers": 2, "batch_size": 32}, ATLAS_QUBITS),
+        ("lightning_over_shipped_qubits", lightning, shipped, "n_qubits", {"n_layers": 2, "batch_size": 32}, ATLAS_QUBITS),
+        ("lightning_over_shipped_qubits_b1", lightning, shipped, "n_qubits", {"n_layers": 2, "batch_size": 1}, ATLAS_QUBITS),
+        ("shipped_over_lightning_batch", shipped, lightning, "batch_size", {"n_qubits": 8, "n_layers": 2}, ATLAS_BATCHES),
+    )
+    for name, a, b, axis, at, values in lines:
+        if a is None or b is None:
+            continue
+        try:
+            where = costs.break_even(a, b, axis, at, list(values))
+        except NotMeasured:
+            continue  # no size near measurements of both: there is no such number
+        unit = "qubits" if axis == "n_qubits" else "samples"
+        words = "" if math.isfinite(where.value) else "nowhere measured"
+        found[f"atlas_break_even_{name}"] = Number.of(where.map(lambda x: x, unit), cited, words)
+    return found
+
+
+def _costs(records: Records) -> Numbers:
+    """The cost model: its coefficients, how it does on held-out cells, on the public data, and by datasheets."""
+    table = _atlas_machine(records)
+    models = costs.models(table)
+    if not models:
+        raise NotMeasured("no cost model")
+    checked = costs.validate(models)
+    cited = tables.cite(table)
+    found: Numbers = {"cost_within_factor": Number(costs.WITHIN, words=f"{costs.WITHIN:g}")}
+    if len(checked):
+        found["cost_held_out"] = Number(len(checked), records=cited)
+        found["cost_held_out_within"] = Number.of(costs.share_within(checked), cited)
+        found["cost_held_out_inside"] = Number.of(costs.share_within(checked, "inside"), cited)
+        near = checked[checked["near"]]
+        if len(near):
+            found["cost_held_out_within_near"] = Number.of(costs.share_within(near), cited)
+        for (route, precision), own in checked.groupby(["route", "precision"]):
+            share = costs.share_within(own)
+            found[f"cost_held_out_within_{slug(f'{route}, {precision}')}"] = Number.of(share, cited)
+    for model in models.values():
+        if model.threads != table["threads"].max():
+            continue
+        name = slug(f"{model.route}, {model.precision}")
+        each = dict(zip(costs.TERMS, model.coefficients, strict=True))
+        found[f"cost_scatter_{name}"] = Number(math.exp(model.scatter), n=len(model.cells), records=model.records)
+        found[f"cost_constant_{name}"] = Number(1e3 * each["constant"], unit="ms", records=model.records)
+        if each["launches"]:
+            found[f"cost_launch_{name}"] = Number(1e6 * each["launches"], unit="µs", records=model.records)
+        if each["operations"]:
+            found[f"cost_rate_{name}"] = Number(1e-9 / each["operations"], unit="GFLOP/s", records=model.records)
+        if each["bytes"]:
+            found[f"cost_bandwidth_{name}"] = Number(1e-9 / each["bytes"], unit="GB/s", records=model.records)
+            found[f"cost_cache_{name}"] = Number(model.cache_bytes / 2**20, unit="MiB", records=model.records)
+    return found | _public_costs()
+
+
+@cache
+def _public_costs() -> Numbers:
+    """Does the model know who wins in the public data? And what would datasheets predict?"""
+    table = public.read_public()
+    signs = public.public_signs(table)
+    cited = ("data/public/gpu_times.csv",)
+    right = Number(int(signs["right"].sum()), n=len(signs), unit=f"of {len(signs)}", records=cited)
+    found: Numbers = {"cost_public_right": right}
+    lightning = signs[signs["comparison"].str.startswith("lightning")]
+    for name, own in (
+        ("small_unbatched", lightning[lightning["n_qubits"] <= 14]),
+        ("large_unbatched", signs[(signs["batch"] == 1) & (signs["n_qubits"] >= 20)]),
+        ("batch_1000", signs[(signs["batch"] == 1000) & (signs["n_qubits"] >= 5)]),
+    ):
+        found[f"cost_public_{name}"] = Number(int(own["right"].sum()), n=len(own), unit=f"of {len(own)}", records=cited)
+    for name, own in signs.groupby("comparison"):
+        for column in ("measured", "predicted"):
+            wins = own.sort_values("n_qubits")[[column, "n_qubits"]]
+            lost = wins.loc[wins[column] <= 1, "n_qubits"].max()
+            first = wins.loc[wins["n_qubits"] > (lost if lost == lost else 0), "n_qubits"].min()
+            known = first == first
+            number = Number(int(first) if known else None, unit="qubits", records=cited, words="" if known else "never")
+            found[f"cost_public_{column}_wins_from_{name}"] = number
+    calibration = public.public_calibration(table)
+    found["cost_calibration"] = Number(
+        float(np.median(calibration)), *(float(q) for q in np.quantile(calibration, [0.025, 0.975])), n=len(calibration),
+        records=cited,
+    )  # fmt: skip
+    for hardware in costs.HARDWARE.values():
+        for size in UNMEASURED_SIZES:
+            step = costs.predict_unmeasured(hardware, *size, calibration=calibration).interval.map(lambda s: 1e3 * s, "ms")
+            found[f"cost_unmeasured_{slug(hardware.name)}_{size[0]}_{size[1]}_{size[2]}"] = Number.of(step, cited)
     return found
 
 
@@ -765,7 +897,7 @@ def frontier_hours(machines: Sequence[frontier.Machine], batch_size: int = 32) -
 
 
 # ----------------------------------------------------------------------------------------------------------------- facts
-STUDIES = ("circuits", "gradients", "timing", "bench", "training", "energy", "optimizers", "frontier")
+STUDIES = ("circuits", "gradients", "timing", "bench", "atlas", "training", "energy", "optimizers", "frontier")
 FACTS = (
     "cpu",
     "cores",
@@ -816,6 +948,8 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _compile,
     _rungs,
     _bench,
+    _atlas,
+    _costs,
     _process_spread,
     _optimizer_steps,
     _updates,

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from hybridbench.analysis import optimizers, tables
+from hybridbench.analysis import costs, optimizers, tables
 from hybridbench.analysis.statistics import (
     CONFIDENCE,
     Interval,
@@ -243,11 +243,37 @@ def _growth_per_qubit(table: pd.DataFrame) -> Interval:
 
 
 def c27(records: Records) -> Finding:
-    """C27. Open: without GPU records there is nothing to fit."""
-    table = tables.timing_cell(records, "methods")
-    if not tables.is_gpu(table).any():
+    """C27. Share of a GPU step that grows with the states, by the cost model fitted to the atlas's proven GPU rows.
+
+    Launch time is the constant and what every launch and every sample adds; memory traffic is the rest (`costs.TRAFFIC`).
+    """
+    if not records.has("atlas"):
         raise NotMeasured("no GPU record")
-    return stays_open("the fit of the cost model to GPU step times")
+    table = records["atlas"]
+    proven = table[tables.is_gpu(table) & table["route"].map(costs.is_gpu_route) & (table["note"] == "")]
+    if proven.empty:
+        raise NotMeasured("no GPU record")
+    size = (tables.STUDY_QUBITS, 1, tables.STUDY_BATCH)
+    findings = []
+    for _, rows in proven.groupby("machine", sort=True):
+        near = [model for model in costs.models(rows).values() if model.nearest(*size).near]
+        if not near:
+            continue
+        fastest = min(near, key=lambda model: model.seconds(*size))
+        share = costs.traffic_share(fastest, *size)
+        number = Number.of(share, fastest.records)
+        if share.low > 50:
+            findings.append(Finding(CONFIRMED, number))
+        elif share.high < 50:
+            findings.append(Finding(REFUTED, number))
+        else:
+            findings.append(Finding(OPEN, number, "the interval of the share of memory traffic holds 50 %"))
+    if not findings:
+        raise NotMeasured(f"too few GPU cells for a cost model near {size[0]} qubits and batch {size[2]}")
+    decided = {finding.verdict for finding in findings} - {OPEN}
+    if len(decided) > 1:
+        return Finding(OPEN, findings[0].number, "the machines disagree")
+    return next((finding for finding in findings if finding.verdict in decided), findings[0])
 
 
 # --------------------------------------------------------------------------------------------------- rules on step times

@@ -19,7 +19,8 @@ COLUMNS: dict[str, Column] = {
     # naming
     "record": Column("-", "name of the record: hash of its configuration"),
     "study": Column(
-        "-", "table that the row belongs to: circuits, gradients, timing, bench, training, energy, optimizers or frontier"
+        "-",
+        "table that the row belongs to: circuits, gradients, timing, bench, atlas, training, energy, optimizers or frontier",
     ),
     "revision": Column("1", "raised when the code changes what a record of this configuration means"),
     # configuration
@@ -49,19 +50,24 @@ COLUMNS: dict[str, Column] = {
     "max_samples": Column("1", "most samples of the task that are used; 0 for all"),
     "seed": Column("1", "decides split, order and initialisation"),
     "seeds": Column("-", "the seeds of a record, JSON; a row belongs to one of them"),
-    "precision": Column("-", "floating-point type of the model: float32 or float64"),
+    "precision": Column(
+        "-", "floating-point type of the model: float32 or float64; in atlas that of the states: complex64 or complex128"
+    ),
     "threads": Column("1", "threads that the timed process may use"),
     "samples": Column("1", "timed repetitions of each arm"),
     "warmup": Column("1", "untimed repetitions of each arm after its first call"),
     "arms": Column("-", "the compared arms, JSON: name, factory and its arguments"),
     "processes": Column("1", "processes that each arm ran in, one after the other"),
     "budget_seconds": Column("s", "how long an arm gave samples in one process"),
+    "role": Column("-", "what a cell of the atlas is for: line or fit (both fitted), held_out (the model never sees it)"),
+    "limit_seconds": Column("s", "how long an arm had for all its samples in a cell of the atlas"),
     "n_pairs": Column("1", "random pairs of parameter sets behind an expressibility"),
     "n_points": Column("1", "random parameter points behind an average"),
     "cost": Column("-", "what a bare circuit is trained for: local or global (hybridbench.training.frontier)"),
     "shots": Column("1", "shots at each point of the parameter-shift rule whose noise a gradient carries; 0 for exact ones"),
     # timing results
     "arm": Column("-", "which of the compared ways of working"),
+    "route": Column("-", "the arm without its precision: one way of doing a whole training step"),
     "part": Column("-", "'step' for the whole, else the part of a step"),
     "sample": Column("1", "index of the timed repetition; arms of one sample ran next to each other"),
     "seconds": Column("s", "wall time: one timed repetition, or the training time up to this row"),

@@ -13,7 +13,7 @@ from hybridbench import paths
 from hybridbench.analysis.claims import decide
 from hybridbench.analysis.tables import NotMeasured, Records
 from hybridbench.errors import DataError, check_name
-from hybridbench.report import bench, frontier, plots, study
+from hybridbench.report import atlas, bench, frontier, plots, study
 from hybridbench.report.figures import save_figure
 
 
@@ -202,6 +202,36 @@ GALLERY: dict[str, Entry] = {
         "parameter-matched classical model.",
     ),
 }
+#: Figures of the break-even atlas, drawn wherever a source has its records ('hybridbench measure' makes them, no notebook).
+ATLAS: dict[str, Entry] = {
+    "atlas_surface": Entry(
+        atlas.surface,
+        "atlas",
+        "The break-even atlas: which route is the fastest over qubits and batch size (two layers, all cores), and how many "
+        "times faster than KerasLayer as shipped the fastest one is. By the cost model, where there are measurements near.",
+        "Maps with qubits to the right and batch size upwards, coloured by the fastest route and by the factor over "
+        "KerasLayer as shipped; grey where nothing was measured near, small rings at the measured sizes.",
+        says=atlas.surface_say,
+    ),
+    "atlas_speedups": Entry(
+        atlas.lines,
+        "atlas",
+        "How many times faster than KerasLayer as shipped a training step is by every route, along three lines through one "
+        "size: marks are measured (median ratio and 95 % bootstrap interval), lines are the cost model.",
+        "Three panels over qubits, batch size and layers: marks with intervals and a line for each route on a logarithmic "
+        "axis of the factor, with a line at one for no gain.",
+        says=atlas.lines_say,
+    ),
+    "atlas_validation": Entry(
+        atlas.validation,
+        "atlas",
+        "The cost model on the cells that it was not fitted to: predicted against measured time of a step, with 95 % "
+        "prediction intervals, and the band of its goal.",
+        "A scatter of predicted over measured step times in milliseconds, both axes logarithmic, around the diagonal with a "
+        "grey band, one mark and colour a route.",
+        says=atlas.validation_say,
+    ),
+}
 #: Figures of the frontier study, drawn wherever a source has its records ('hybridbench frontier' makes them, no notebook).
 FRONTIER: dict[str, Entry] = {
     "frontier_variance": Entry(
@@ -273,7 +303,7 @@ def draw(name: str, source: str | Records = "shipped") -> tuple[Figure, str]:
         ConfigurationError: no figure of that name.
         DataError: its records are missing; names what to run.
     """
-    known = {**GALLERY, **FRONTIER}
+    known = {**GALLERY, **ATLAS, **FRONTIER}
     entry = known[check_name("figure", name, known)]
     return entry.draw(_records(Records.of(source), entry)), entry.alt
 
@@ -285,7 +315,7 @@ def read(name: str, source: str | Records = "shipped") -> str:
         ConfigurationError: no figure of that name has one.
         DataError: its records are missing; names what to run.
     """
-    reading = {name: entry for name, entry in {**GALLERY, **FRONTIER}.items() if entry.says}
+    reading = {name: entry for name, entry in {**GALLERY, **ATLAS, **FRONTIER}.items() if entry.says}
     entry = reading[check_name("figure with a sentence", name, reading)]
     return entry.says(_records(Records.of(source), entry))
 
@@ -327,7 +357,8 @@ def build_figures(source: str = "shipped", folder: Path | None = None) -> list[P
     """
     records = Records(source)
     folder = folder or (paths.root() if source == "shipped" else paths.build_dir()) / "figures"
-    entries = {**GALLERY, **(FRONTIER if records.has("frontier") else {})}
+    atlas_entries = ATLAS if records.has("atlas") else {}
+    entries = {**GALLERY, **atlas_entries, **(FRONTIER if records.has("frontier") else {})}
     tables = {name: _records(records, entry) for name, entry in entries.items()}
     drawn = {name: entry.draw(tables[name]) for name, entry in entries.items()}
     if source == "shipped":

@@ -137,6 +137,18 @@ STYLES: dict[str, dict[str, Style]] = {
         "compiled, gpu": Style("compiled layer, CUDA engine", GREEN, "d", SOLID),
         "compiled, XLA, gpu": Style("compiled layer, TensorFlow engine, XLA, GPU", SKY, "*", DASHDOT),
     },
+    "route": {
+        "KerasLayer, default.qubit, complex128": Style("KerasLayer as shipped (default.qubit)", BLACK, "o", SOLID),
+        "KerasLayer, lightning.qubit, complex128": Style("KerasLayer, lightning.qubit", ORANGE, "s", DASHED),
+        "KerasLayer, hybridbench.qubit, complex128": Style("KerasLayer, device swapped", VERMILLION, "^", SOLID),
+        "hybridbench.KerasLayer, complex128": Style("hybridbench.KerasLayer, complex128", SKY, "v", DASHED),
+        "hybridbench.KerasLayer, complex64": Style("hybridbench.KerasLayer, complex64", BLUE, "D", SOLID),
+        "KerasLayer, lightning.gpu, complex128": Style("KerasLayer, lightning.gpu", GREEN, "P", SOLID),
+        "TensorFlow on the GPU, graph, complex128": Style("TensorFlow on the GPU, graph", PURPLE, "X", DASHED),
+        "TensorFlow on the GPU, xla, complex128": Style("TensorFlow on the GPU, XLA", PURPLE, "d", DOTTED),
+        "hybridbench.KerasLayer, cuda, complex128": Style("hybridbench.KerasLayer, GPU, complex128", GREEN, "<", DASHED),
+        "hybridbench.KerasLayer, cuda, complex64": Style("hybridbench.KerasLayer, GPU, complex64", GREEN, "*", DASHDOT),
+    },
     "precision": {
         "complex64": Style("complex64", ORANGE, "s", DASHED),
         "complex128": Style("complex128", BLUE, "o", SOLID),

@@ -570,6 +570,8 @@ def fit_step(
     steps: int,
     mode: str = "eager",
     floatx: str = "float64",
+    engine: str = "auto",
+    device: str = "",
 ) -> Callable[[], dict[str, float]]:
     """The mean step of W in the loop of `model.fit`, with Adam; graphs do all steps of a sample in one execution.
 
@@ -582,27 +584,35 @@ def fit_step(
         steps: steps of a sample.
         mode: "eager" (PennyLane's KerasLayer), "graph" (the compiled layer) or "xla" (the same under XLA).
         floatx: Keras's type of numbers; the state vector has the complex type that belongs to it.
+        engine: the compiled layer's engine, where the mode is not "eager".
+        device: TensorFlow's device for all that TensorFlow computes, "CPU:0"; TensorFlow's own choice where empty.
     """
     check_name("mode", mode, ("eager", "graph", "xla"))
     tf.keras.utils.set_random_seed(0)
     tf.keras.backend.set_floatx(floatx)
-    device = make_device(backend, n_qubits, "complex64" if floatx == "float32" else "complex128")
-    layer = qml.qnn.KerasLayer if mode == "eager" else KerasLayer
-    model = tf.keras.Sequential(
-        [
-            tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front"),
-            layer(template_qnode(n_qubits, device, diff_method), {"weights": (n_layers, n_qubits, 3)}, output_dim=n_qubits),
-            tf.keras.layers.Dense(N_CLASSES, name="head"),
-        ]
-    )
-    data = tf.data.Dataset.from_tensors(_pixels(batch_size, floatx)).repeat()
-    settings = {"run_eagerly": True} if mode == "eager" else {"steps_per_execution": steps, "jit_compile": mode == "xla"}
-    model.compile(make_optimizer("adam", 0.01), cross_entropy(), **settings)
+    simulator = make_device(backend, n_qubits, "complex64" if floatx == "float32" else "complex128")
+    layer, more = (qml.qnn.KerasLayer, {}) if mode == "eager" else (KerasLayer, {"engine": engine})
+    qnode = template_qnode(n_qubits, simulator, diff_method)
+    with tf.device(device or None):
+        model = tf.keras.Sequential(
+            [
+                tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front"),
+                layer(qnode, {"weights": (n_layers, n_qubits, 3)}, output_dim=n_qubits, **more),
+                tf.keras.layers.Dense(N_CLASSES, name="head"),
+            ]
+        )
+        data = tf.data.Dataset.from_tensors(_pixels(batch_size, floatx)).repeat()
+        settings = {"run_eagerly": True} if mode == "eager" else {"steps_per_execution": steps, "jit_compile": mode == "xla"}
+        model.compile(make_optimizer("adam", 0.01), cross_entropy(), **settings)
 
     def step() -> dict[str, float]:
         clock = FitClock()
-        model.fit(data, steps_per_epoch=steps, verbose=0, callbacks=[clock])
-        model.trainable_variables[-1].numpy()
+        with tf.device(device or None):
+            model.fit(data, steps_per_epoch=steps, verbose=0, callbacks=[clock])
+        weights = model.trainable_variables[-1]
+        if not weights.device.endswith(device):
+            raise BackendError(f"TensorFlow put the weights on {weights.device}, not on {device}; the timing is refused.")
+        weights.numpy()
         return {"step": clock.seconds / steps}
 
     return step

@@ -246,6 +246,63 @@ def gpu_command(
         raise typer.Exit(1)
 
 
+@app.command("measure")
+def measure_command(
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Time that it may take; what does not fit is left for another run. 5, or no limit with --full."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="All cells of the atlas, with 1 thread and with all cores.")] = False,
+    threads: Annotated[
+        list[int] | None, typer.Option(help="With --full: only this number of threads; may be repeated.")
+    ] = None,
+) -> None:
+    """Measure this machine: one training step by every route, at sizes from 2 to 20 qubits, for 'hybridbench recommend'.
+
+    Takes at most five minutes on two cores, with --full about twenty. Records go to build/records/atlas; a run that was cut
+    off, by Ctrl-C too, continues with what is missing. Let nothing else run meanwhile.
+
+    **Examples**
+
+    hybridbench measure
+
+    hybridbench measure --minutes 2
+
+    hybridbench measure --full
+    """
+    from hybridbench import paths
+    from hybridbench.analysis import costs
+    from hybridbench.analysis.tables import Number
+    from hybridbench.errors import ConfigurationError
+    from hybridbench.measurement.records import RecordStore
+    from hybridbench.training import atlas
+    from hybridbench.workflow.run import duration
+
+    if threads and not full:
+        raise ConfigurationError("--threads goes with --full: the short measurement uses all cores.")
+
+    def told(turn: atlas.Turn) -> None:
+        left = f"about {duration(turn.seconds_left)} left"
+        print(f"[{turn.number}/{turn.of}] {turn.cell.title}, {left}", file=sys.stderr, flush=True)
+
+    store = RecordStore(atlas.STUDY)
+    routes, missing = atlas.usable_routes()
+    for why in dict.fromkeys(missing.values()):
+        arms = "; ".join(arm for arm, other in missing.items() if other == why)
+        print(f"Not measured here, {why}: {arms}.", file=sys.stderr)
+    limit = minutes if minutes is not None or full else 5.0
+    table, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
+    print(f"{len(list(store.folder.glob('*.parquet')))} cells are in {paths.relative(store.folder)}.")
+    if left:
+        why = f"did not fit into {limit:g} minutes" if limit else "took far longer than expected, as on a busy machine"
+        print(f"{len(left)} more {why}: the same command goes on with them.")
+    checked = costs.validate(costs.models(table)) if len(table) else table
+    if len(checked):
+        share = Number.of(costs.share_within(checked)).text
+        print(f"The cost model predicts {share} of {len(checked)} held-out times to within a factor of {costs.WITHIN:g}.")
+    print("Ask them with 'hybridbench recommend --qubits 8 --batch 32 --layers 2 --source build'.")
+
+
 @app.command("study")
 def study_command(
     problem: Annotated[list[str] | None, typer.Option(help="Only this problem; may be repeated.")] = None,
@@ -401,6 +458,36 @@ def claims_command(source: Source = "shipped") -> None:
         checksums.write_checksums()
         prose.update_readme()
     print(f"wrote {paths.relative(target)}")
+
+
+@app.command("recommend")
+def recommend_command(
+    qubits: Annotated[int, typer.Option("--qubits", "-q", help="Wires of the circuit.")],
+    batch: Annotated[int, typer.Option("--batch", "-b", help="Samples of a training step.")],
+    layers: Annotated[int, typer.Option("--layers", "-l", help="Strongly entangling layers, or as many gates.")],
+    precision: Annotated[str, typer.Option(help="Only routes whose states are 'complex64' or 'complex128'.")] = "",
+    threads: Annotated[int, typer.Option(help="Threads of the process; the most that were measured when left out.")] = 0,
+    machine: Annotated[
+        str, typer.Option(help="Id of a machine with records; this one when left out, or the one with most cells.")
+    ] = "",
+    source: Source = "shipped",
+) -> None:
+    """Say which way of running a hybrid model is fastest at a size: backend, expected step time, runner-up, GPU or not.
+
+    A time is measured, or predicted by a cost model where there are measurements near; elsewhere it says so and predicts
+    nothing. 'hybridbench measure' adds this machine in five minutes.
+
+    **Examples**
+
+    hybridbench recommend --qubits 12 --batch 64 --layers 3
+
+    hybridbench recommend --qubits 8 --batch 32 --layers 2 --precision complex128 --threads 1
+
+    hybridbench recommend --qubits 12 --batch 64 --layers 3 --source build
+    """
+    from hybridbench.workflow import choose
+
+    choose.show(choose.advise(qubits, batch, layers, precision, threads, machine, source))
 
 
 @app.command("recommend-optimizer")

@@ -1,0 +1,566 @@
+"""The break-even atlas: the time of one training step of workload W(n, L, B) by every way of doing it, over all its axes.
+
+A *cell* is one point (qubits, layers, batch, threads). A *route* is one way of doing the step through Keras. The cells are
+designed before anything is measured: lines through a centre, a set that fills the space for the fit of the cost model, and a
+third set, drawn with a seed of its own, that the model never sees (`role` "held_out").
+
+The rules are those of `hybridbench.measurement.timing`, which does the timing: fresh process, fixed threads, arms
+interleaved within each sample, first calls apart. To start a process takes longer than most cells, so up to
+`CELLS_A_PROCESS` cells of the same threads share one, one after the other. Cells of all roles are dealt to the processes at
+random.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scipy.stats import qmc
+
+from hybridbench.engine.backends import BYTES_PER_AMPLITUDE, usable
+from hybridbench.errors import ConfigurationError
+from hybridbench.measurement.machine import available_cores, available_memory_bytes
+from hybridbench.measurement.proof import GpuWatch, visible_gpus
+from hybridbench.measurement.records import RecordStore
+from hybridbench.measurement.timing import MIN_SAMPLES, THREAD_VARIABLES, Arm, TimingCell, TimingError, time_here
+
+STUDY = "atlas"
+STEPS = "hybridbench.training.steps"
+#: (qubits, layers, batch size) that all lines of the grid go through.
+CENTRE = (8, 2, 32)
+SHORT_LINES = (CENTRE, (4, 2, 32), (8, 2, 1), (14, 2, 32), (8, 2, 1024), (16, 2, 1))
+QUBITS, LAYERS, BATCHES = (2, 20), (1, 8), (1, 1024)
+#: n·L·2**n·B of the largest cell: about a third of a second for the compiled layer on two cores.
+LARGEST_WORK = 2**27
+#: An arm gets this long in a cell for all its samples, and in a cell that is to reach far for the slow routes.
+LIMIT_SECONDS, REACH_SECONDS = 10.0, 90.0
+CELLS_A_PROCESS = 12
+WARMUP = 2
+#: A sample of a compiled route is the mean of as many steps as fill about this, at most `MOST_STEPS`.
+SAMPLE_SECONDS, MOST_STEPS = 0.05, 50
+#: Seeds of the design; fixed before the first record.
+FIT_SEED, HELD_OUT_SEED, ORDER_SEED = 20261124, 20261125, 20261126
+#: Share of the free memory that the states of one step may take.
+SHARE_OF_MEMORY = 0.5
+#: An arm whose step is expected to take more than this many times what it may is not tried at all.
+HOPELESS = 8.0
+START_SECONDS = 9.0
+#: Of a run's time this is kept for what comes before and after: loading libraries, reading the records.
+RESERVE_SECONDS = 15.0
+#: This machine may take so many times what is expected for a cell, before it is stopped; and is taken for so fast at most.
+SLOWEST_PACE, FASTEST_PACE = 8.0, 0.1
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way of doing a whole training step of W through Keras.
+
+    `expected` is about how long a step takes on two cores, in seconds: a constant, then what comes on top for every gate,
+    every sample, every gate of every sample, and every amplitude of every gate of every sample. It decides what is not even
+    tried and what time is left, and enters no result.
+    """
+
+    name: str
+    precision: str  #: complex type of the state vector
+    factory: str  #: name in hybridbench.training.steps
+    arguments: Mapping[str, Any]
+    expected: tuple[float, float, float, float, float]
+    first_seconds: float = 0.5  #: building, tracing, compiling
+    compiled: bool = False  #: several steps in one execution
+    keeps_states: bool = False  #: backpropagation: the batch's states after every gate are kept
+    backend: str = ""  #: the backend that has to be usable here
+    gpu: bool = False
+
+    @property
+    def arm(self) -> str:
+        """Its name in the records: route and precision."""
+        return f"{self.name}, {self.precision}"
+
+    def step_seconds(self, n_qubits: int, n_layers: int, batch_size: int) -> float:
+        """About how long a step takes, seconds."""
+        gates = n_gates(n_qubits, n_layers)
+        sizes = (1, gates, batch_size, gates * batch_size, gates * batch_size * 2.0**n_qubits)
+        return sum(each * size for each, size in zip(self.expected, sizes, strict=True))
+
+    def memory_bytes(self, n_qubits: int, n_layers: int, batch_size: int) -> float:
+        """Memory that the states of a step take, bytes."""
+        states = batch_size * (n_gates(n_qubits, n_layers) + 2) if self.keeps_states else 3 * min(batch_size, 32)
+        return states * 2.0**n_qubits * BYTES_PER_AMPLITUDE[self.precision]
+
+
+def n_gates(n_qubits: int, n_layers: int) -> int:
+    """Gates of W's circuit: n RX of the embedding and, in every layer, n rotations and n CNOTs (none on one qubit)."""
+    return n_qubits * (1 + n_layers * (2 if n_qubits > 1 else 1))
+
+
+def _eager(name: str, backend: str, method: str, precision: str, expected: tuple, **more: Any) -> Route:
+    given = {"backend": backend, "diff_method": method, "device": "CPU:0", **_floats(precision), **more.pop("given", {})}
+    return Route(name, precision, "fit_step", given, expected, backend=backend, **more)
+
+
+def _floats(precision: str) -> dict[str, str]:
+    return {"floatx": "float32" if precision == "complex64" else "float64"}
+
+
+def _compiled(name: str, precision: str, expected: tuple, engine: str = "auto", gpu: bool = False) -> Route:
+    given = {"backend": "hybridbench.qubit", "diff_method": "adjoint", "mode": "graph", **_floats(precision)}
+    given |= {"engine": engine, "device": "CPU:0"} if engine != "auto" else {"device": "CPU:0"}
+    return Route(name, precision, "fit_step", given, expected, 1.2, compiled=True, backend="hybridbench.qubit", gpu=gpu)
+
+
+def _tensorflow_gpu(mode: str, first_seconds: float) -> Route:
+    given = {"backend": "default.qubit", "diff_method": "backprop", "mode": mode, "device": "GPU:0"}
+    expected = (4e-3, 2e-4, 0.0, 0.0, 4e-10)
+    return Route(
+        f"TensorFlow on the GPU, {mode}", "complex128", "keras_step", given, expected, first_seconds, keeps_states=True,
+        backend="default.qubit", gpu=True,
+    )  # fmt: skip
+
+
+SHIPPED = "KerasLayer, default.qubit"
+COMPILED = "hybridbench.KerasLayer"
+#: The routes, the cheapest eager one first: what libraries do once in a process would count as the first arm's first call.
+ROUTES: tuple[Route, ...] = (
+    _eager("KerasLayer, hybridbench.qubit", "hybridbench.qubit", "adjoint", "complex128", (0.012, 2e-5, 0, 0, 1e-9)),
+    _eager(SHIPPED, "default.qubit", "backprop", "complex128", (5e-3, 4.1e-3, 0, 0, 1e-7), keeps_states=True),
+    _eager("KerasLayer, lightning.qubit", "lightning.qubit", "adjoint", "complex128", (0.03, 0, 2e-3, 9e-5, 1.2e-8)),
+    _compiled(COMPILED, "complex64", (2e-4, 1e-6, 1e-7, 0, 3e-10)),
+    _compiled(COMPILED, "complex128", (2e-4, 1e-6, 1e-7, 0, 8e-10)),
+    _eager(
+        "KerasLayer, lightning.gpu", "lightning.gpu", "adjoint", "complex128", (0.03, 0, 2e-3, 5e-4, 1e-10), gpu=True
+    ),
+    _tensorflow_gpu("graph", 10.0),
+    _tensorflow_gpu("xla", 60.0),
+    _compiled(f"{COMPILED}, cuda", "complex64", (5e-4, 2e-5, 0, 0, 1e-11), "cuda", gpu=True),
+    _compiled(f"{COMPILED}, cuda", "complex128", (5e-4, 2e-5, 0, 0, 2e-11), "cuda", gpu=True),
+)  # fmt: skip
+_BY_ARM = {route.arm: route for route in ROUTES}
+
+
+@dataclass(frozen=True)
+class AtlasCell:
+    """One point of the atlas: its hash names the record."""
+
+    n_qubits: int
+    n_layers: int
+    batch_size: int
+    threads: int
+    role: str  #: "line", "fit" or "held_out"; the cost model is fitted to the first two only
+    arms: tuple[Arm, ...] = field(default=())
+    limit_seconds: float = LIMIT_SECONDS  #: how long an arm may take for all its samples
+    samples: int = MIN_SAMPLES
+    warmup: int = WARMUP
+    revision: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("n_qubits", "n_layers", "batch_size", "threads"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"{name} is {value!r}, and must be a whole number of at least 1.")
+        if self.role not in ROLES:
+            raise ConfigurationError(f"Unknown role {self.role!r} of a cell: {', '.join(ROLES)}.")
+        if self.limit_seconds <= 0:
+            raise ConfigurationError(f"limit_seconds is {self.limit_seconds!r}, and must be a positive number.")
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(n_qubits, n_layers, batch_size)."""
+        return self.n_qubits, self.n_layers, self.batch_size
+
+    @property
+    def title(self) -> str:
+        """The cell in words."""
+        return (
+            f"{self.n_qubits} qubits, {self.n_layers} layers, batch {self.batch_size}, {self.threads} "
+            f"thread{'s' * (self.threads > 1)}"
+        )
+
+
+ROLES = ("line", "fit", "held_out")
+
+
+# ------------------------------------------------------------------------------------------------------------ the design
+def _work(size: tuple[int, int, int]) -> float:
+    n, layers, batch = size
+    return n * layers * 2.0**n * batch
+
+
+def _filling(count: int, seed: int, qubits: tuple[int, int], batches: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """`count` sizes that fill the space evenly (Halton's sequence), batch and layers in the logarithm, whole numbers."""
+    # Scrambled: the seed decides, and two seeds give other points.
+    unit = qmc.Halton(3, scramble=True, rng=seed).random(64 * count)
+    found: list[tuple[int, int, int]] = []
+    for x, y, z in unit:
+        n = round(qubits[0] + x * (qubits[1] - qubits[0]))
+        layers = round(LAYERS[0] * (LAYERS[1] / LAYERS[0]) ** y)
+        batch = round(batches[0] * (batches[1] / batches[0]) ** z)
+        if _work((n, layers, batch)) <= LARGEST_WORK and (n, layers, batch) not in found:
+            found.append((n, layers, batch))
+        if len(found) == count:
+            break
+    return found
+
+
+def _sizes(all_cores: bool) -> tuple[dict[tuple[int, int, int], float], list, list]:
+    """Lines (size → limit), fitting set and held-out set of one number of threads."""
+    n, layers, batch = CENTRE
+    lines = {CENTRE: LIMIT_SECONDS}
+    for other in (2, 4, 6, 10, 12, 14, 16) if all_cores else (4, 10, 12, 14, 16):
+        # The slow routes reach as far as 12 qubits, and no further at this batch.
+        lines[other, layers, batch] = REACH_SECONDS if other in (10, 12) and all_cores else LIMIT_SECONDS
+    for other in (1, 4, 128, 1024) if all_cores else (1, 128):
+        lines[n, layers, other] = REACH_SECONDS if other == 128 and all_cores else LIMIT_SECONDS
+    for other in (1, 4, 8) if all_cores else (8,):
+        lines[n, other, batch] = LIMIT_SECONDS
+    if all_cores:
+        lines |= dict.fromkeys([(12, 2, 1), (16, 2, 1), (18, 2, 4), (20, 2, 2), (4, 2, 1024), (12, 2, 256)], LIMIT_SECONDS)
+    # Half of either set lies where the slow routes can be timed too.
+    near, far = ((2, 11), (1, 64)), (QUBITS, BATCHES)
+    counts = (10, 6) if all_cores else (4, 3)
+    fit, held_out = (
+        [point for seed, box in ((seed, near), (seed + 100, far)) for point in _filling(count, seed, *box)]
+        for seed, count in ((FIT_SEED, counts[0]), (HELD_OUT_SEED, counts[1]))
+    )
+    fit = [size for size in fit if size not in lines]
+    taken = {*lines, *fit}
+    return lines, fit, [size for size in held_out if size not in taken]
+
+
+def usable_routes(has_gpu: bool | None = None) -> tuple[list[Route], dict[str, str]]:
+    """The routes that can be taken on this machine, and why the others cannot.
+
+    A GPU route needs an NVIDIA GPU that the driver lists; without one nothing stands in its place.
+
+    Args:
+        has_gpu: whether there is a GPU; asks the driver where left out.
+
+    Returns:
+        Routes in order, and arm → reason for the rest.
+    """
+    names, _, reason = visible_gpus() if has_gpu is None else (["a GPU"] if has_gpu else [], "", "no GPU")
+    found, left = [], {}
+    for route in ROUTES:
+        if route.gpu and not names:
+            left[route.arm] = f"no GPU ({reason})"
+            continue
+        if route.gpu and route.arguments.get("engine") == "cuda":
+            from hybridbench.circuits.layer import ENGINES
+
+            if "cuda" not in ENGINES:
+                left[route.arm] = "this version has no engine 'cuda'"
+                continue
+        works, why = usable(route.backend) if route.gpu and route.backend.startswith("lightning") else (True, "")
+        if works:
+            found.append(route)
+        else:
+            left[route.arm] = why
+    return found, left
+
+
+def arms_of(routes: Sequence[Route], size: tuple[int, int, int]) -> tuple[Arm, ...]:
+    """The arms of a cell: one a route, compiled ones with as many steps in an execution as a sample needs."""
+    n_qubits, n_layers, batch_size = size
+    arms = []
+    for route in routes:
+        given = {"n_qubits": n_qubits, "n_layers": n_layers, "batch_size": batch_size, **route.arguments}
+        if route.factory == "fit_step":
+            expected = route.step_seconds(*size)
+            given["steps"] = max(1, min(MOST_STEPS, int(SAMPLE_SECONDS / expected))) if route.compiled else 1
+        arms.append(Arm(route.arm, f"{STEPS}:{route.factory}", given, route.gpu))
+    return tuple(arms)
+
+
+def cells(full: bool = True, threads: Iterable[int] | None = None, routes: Sequence[Route] | None = None) -> list[AtlasCell]:
+    """The cells of the atlas, in the order in which they are measured.
+
+    Args:
+        full: the shipped grid; else the short one, a part of it, on all cores.
+        threads: numbers of threads; 1 and all cores where left out.
+        routes: what is timed; all that can be taken here where left out.
+
+    Raises:
+        ConfigurationError: more threads than this process may use.
+    """
+    cores = available_cores()
+    wanted = sorted(set(threads if threads is not None else (1, cores)), reverse=True) if full else [cores]
+    if bad := [count for count in wanted if not 1 <= count <= cores]:
+        raise ConfigurationError(f"threads is {bad[0]}; this process may use 1 to {cores}.")
+    routes = usable_routes()[0] if routes is None else list(routes)
+    found: list[AtlasCell] = []
+    for count in wanted:
+        lines, fit, held_out = _sizes(count == max(wanted))
+        if not full:
+            lines = dict.fromkeys(SHORT_LINES, LIMIT_SECONDS)
+            # Enough that the slow routes can follow for a model of them.
+            fit, held_out = fit[:6] + fit[11:12], held_out[:2] + held_out[6:8]
+        own = [AtlasCell(*size, count, "line", arms_of(routes, size), limit) for size, limit in lines.items()]
+        rest = [AtlasCell(*size, count, "fit", arms_of(routes, size)) for size in fit]
+        rest += [AtlasCell(*size, count, "held_out", arms_of(routes, size)) for size in held_out]
+        shuffle = random.Random(ORDER_SEED + count)
+        if full:
+            # Otherwise a process would hold cells of one kind, and what differs from process to process would look like it.
+            own += rest
+            shuffle.shuffle(own)
+        else:
+            # In order of use: a run that has little time still has a point of every axis, and some of every role.
+            shuffle.shuffle(rest)
+            own = own[:4] + rest + own[4:]
+        found += own
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ the timing
+def expected_seconds(cell: AtlasCell) -> float:
+    """About how long a cell takes on two cores, seconds: for the time left, and for what still fits into it."""
+    total = 0.5
+    for arm in cell.arms:
+        route = _BY_ARM[arm.name]
+        step = route.step_seconds(*cell.size) * arm.arguments.get("steps", 1)
+        calls = cell.samples + cell.warmup + 1
+        if too_slow(cell, step) == "":
+            total += route.first_seconds + calls * step
+        elif cell.samples * step <= HOPELESS * cell.limit_seconds:
+            total += route.first_seconds + 2 * step
+    return total
+
+
+def too_slow(cell: AtlasCell, call_seconds: float) -> str:
+    """Why an arm whose call takes so long is not timed in this cell; empty where it is."""
+    if cell.samples * call_seconds <= cell.limit_seconds:
+        return ""
+    return (
+        f"a sample takes about {call_seconds:.2g} s, and {cell.samples} of them more than the {cell.limit_seconds:g} s "
+        "that an arm has in this cell"
+    )
+
+
+def _time_cell(cell: AtlasCell) -> list[dict[str, Any]]:
+    """Time a cell in this process: rows of the arms that were timed, and a row with a note for every other one.
+
+    Whether an arm is too slow is decided before its timing: by the expected time where that is far from the limit, else by
+    its second call.
+    """
+    from hybridbench.training.steps import tf
+
+    timed, notes = [], {}
+    for arm in cell.arms:
+        route = _BY_ARM[arm.name]
+        memory = route.memory_bytes(*cell.size)
+        if memory > SHARE_OF_MEMORY * available_memory_bytes():
+            notes[arm.name] = f"not tried: its states take about {memory / 2**30:.2g} GiB"
+            continue
+        call = route.step_seconds(*cell.size) * arm.arguments.get("steps", 1)
+        if cell.samples * call > HOPELESS * cell.limit_seconds:
+            notes[arm.name] = f"not tried: {too_slow(cell, call)}"
+            continue
+        if cell.samples * call > cell.limit_seconds / HOPELESS:
+            why = too_slow(cell, _second_call(arm))
+            tf.keras.backend.clear_session()
+            if why:
+                notes[arm.name] = f"not timed: {why}"
+                continue
+        timed.append(arm)
+    rows: list[dict[str, Any]] = []
+    if timed:
+        own = TimingCell(STUDY, *cell.size, tuple(timed), cell.threads, cell.samples, cell.warmup)
+        rows = [{**row, "note": ""} for row in time_here(own)]
+    rows += [{"arm": name, "part": "step", "note": note} for name, note in notes.items()]
+    tf.keras.backend.clear_session()
+    gc.collect()
+    for row in rows:
+        row |= {"route": _BY_ARM[row["arm"]].name, "precision": _BY_ARM[row["arm"]].precision}
+    return rows
+
+
+def _second_call(arm: Arm) -> float:
+    """Seconds of an arm's second call: the first one builds and traces."""
+    from hybridbench.training import steps
+
+    call = getattr(steps, arm.factory.partition(":")[2])(**arm.arguments)
+    call()
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+class TookTooLong(TimingError):
+    """A cell was stopped, so that the run keeps its time."""
+
+
+class _Process:
+    """A fresh process with fixed threads that times one cell after the other."""
+
+    def __init__(self, threads: int, gpu: bool) -> None:
+        environment = {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}}
+        environment["HYBRIDBENCH_TF_GPU"] = "1" if gpu else "0"
+        self._folder = tempfile.TemporaryDirectory()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "hybridbench.training.atlas"],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
+        )  # fmt: skip
+
+    def time(self, cell: AtlasCell, most_seconds: float) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """The rows of a cell and the proof of its GPU arms.
+
+        Raises:
+            TookTooLong: there was no answer after `most_seconds`; the process is ended.
+            TimingError: the process ended, or an arm failed; says which cell and with what.
+        """
+        answer = Path(self._folder.name, "answer.json")
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(most_seconds, stop)
+        timer.start()
+        try:
+            found = self._answer(cell, answer)
+        finally:
+            timer.cancel()
+        if found is None and late.is_set():
+            raise TookTooLong(f"{cell.title} took more than {most_seconds:.0f} s.")
+        if found is None:
+            code = self._process.wait()
+            self._errors.seek(0)
+            lines = self._errors.read().decode(errors="replace").strip().splitlines()
+            last = lines[-1] if lines else f"exit code {code}"
+            raise TimingError(
+                f"Timing of {cell.title} failed: {last}. What has a record stays; the same command goes on from there."
+            )
+        return found["rows"], found["proof"]
+
+    def _answer(self, cell: AtlasCell, answer: Path) -> dict[str, Any] | None:
+        """What the process answers; None where it ended instead."""
+        with suppress(BrokenPipeError):  # it has ended already, and its output has the end too
+            self._process.stdin.write(json.dumps({"cell": asdict(cell), "answer": str(answer)}) + "\n")
+            self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.strip() == "answered":
+                return json.loads(answer.read_text())
+        return None
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+        self._errors.close()
+        self._folder.cleanup()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where a run of the atlas is."""
+
+    cell: AtlasCell
+    number: int  #: of the cell among those to be measured, from 1
+    of: int
+    seconds_left: float
+
+
+def run(
+    wanted: Sequence[AtlasCell],
+    store: RecordStore,
+    minutes: float | None = None,
+    told: Callable[[Turn], None] = lambda turn: None,
+) -> tuple[pd.DataFrame, list[AtlasCell]]:
+    """Time the cells that have no record yet, one at a time.
+
+    Args:
+        wanted: cells, from `cells`.
+        store: where records are; a run that was cut off continues with what is missing.
+        minutes: a cell that is not expected to end within them is left for another run, and one that does not end is
+            stopped. Without them a cell is stopped where it takes far longer than expected, as on a busy machine.
+        told: called before every cell.
+
+    Returns:
+        The records of all cells that have one, and the cells for which there was no time.
+
+    Raises:
+        ConfigurationError: `minutes` is not positive.
+        TimingError: a cell could not be timed.
+    """
+    if minutes is not None and minutes <= 0:
+        raise ConfigurationError(f"minutes is {minutes:g}, and has to be positive.")
+    missing = store.missing(wanted)
+    expected = {id(cell): expected_seconds(cell) for cell in missing}
+    begin = time.monotonic()
+    end = math.inf if minutes is None else begin + 60 * minutes - RESERVE_SECONDS
+    done, spent, left, process, served, threads = 0.0, 0.0, [], None, 0, 0
+    try:
+        for number, cell in enumerate(missing, 1):
+            # The estimate is for one machine: what was measured so far says how fast this one is.
+            pace = spent / done if done else 1.0
+            fresh = process is None or served == CELLS_A_PROCESS or cell.threads != threads
+            needed = pace * expected[id(cell)] + START_SECONDS * fresh
+            if time.monotonic() + needed > end:
+                left.append(cell)
+                continue
+            rest = sum(expected[id(other)] for other in missing[number - 1 :])
+            starts = START_SECONDS * (len(missing) - number + 1) / CELLS_A_PROCESS
+            seconds_left = min(pace * rest + starts, end - time.monotonic())
+            told(Turn(cell, number, len(missing), seconds_left))
+            if fresh:
+                if process:
+                    process.close()
+                process, served, threads = _Process(cell.threads, any(arm.gpu for arm in cell.arms)), 0, cell.threads
+            start = time.monotonic()
+            most = min(SLOWEST_PACE * expected[id(cell)] + 10 * START_SECONDS, end - start)
+            try:
+                rows, proof = process.time(cell, most)
+            except TookTooLong:
+                left.append(cell)
+                process.close()
+                process = None
+                continue
+            store.write(cell, rows, proof)
+            served += 1
+            done += expected[id(cell)]
+            # Starting may have gone faster than expected; no cell takes less than no time.
+            spent += max(time.monotonic() - start - START_SECONDS * fresh, FASTEST_PACE * expected[id(cell)])
+    finally:
+        if process:
+            process.close()
+    have = [cell for cell in wanted if store.has(cell)]
+    return store.read(have) if have else pd.DataFrame(), left
+
+
+def _main() -> None:
+    for line in sys.stdin:
+        question = json.loads(line)
+        given = question["cell"]
+        cell = AtlasCell(**{**given, "arms": tuple(Arm(**arm) for arm in given["arms"])})
+        proof = None
+        if any(arm.gpu for arm in cell.arms):
+            with GpuWatch() as watch:
+                rows = _time_cell(cell)
+            # Where every GPU arm was too slow the GPU did nothing that had to be proven.
+            if any(_BY_ARM[row["arm"]].gpu and "seconds" in row for row in rows):
+                proof = watch.proof().as_dict()
+        else:
+            rows = _time_cell(cell)
+        Path(question["answer"]).write_text(json.dumps({"rows": rows, "proof": proof}))
+        print("answered", flush=True)
+
+
+if __name__ == "__main__":
+    _main()
