@@ -112,6 +112,10 @@ def import_tensorflow() -> ModuleType:
 
         if os.environ.get("HYBRIDBENCH_TF_GPU") != "1" and tf.config.get_visible_devices("GPU"):
             tf.config.set_visible_devices([], "GPU")
+        for gpu in tf.config.get_visible_devices("GPU"):
+            # TensorFlow would take all of the GPU's memory, and lightning.gpu and the CUDA engine need some beside it.
+            if not tf.config.experimental.get_memory_growth(gpu):
+                tf.config.experimental.set_memory_growth(gpu, True)
         # Devices are looked for on first use: look now, while the notices are held back.
         tf.config.list_physical_devices()
         tf.constant(0.0)

@@ -284,6 +284,13 @@ def test_tiles_cover_every_amplitude_once_and_hold_their_gates(n, tile, low):
     assert (len(found) == 1) == (n <= tile)
 
 
+def test_the_cost_model_counts_the_engines_tiles():
+    from hybridbench.analysis.costs import TILE
+    from hybridbench.engine import cuda
+
+    assert {name: (cuda.TILE_BITS[name], cuda.LOW_BITS[name]) for name in TILE} == TILE
+
+
 def test_a_tile_without_room_for_a_gate():
     tape = qml.tape.QuantumScript([qml.Hadamard(0), qml.DoubleExcitation(0.3, range(4))], [qml.expval(qml.Z(0))])
     program = compile_tape(tape, range(4)).program
@@ -320,6 +327,7 @@ def test_arrays_are_handed_over_and_given_back(dtype):
     assert np.array_equal(tensor.numpy(), array)
     del tensor, capsule
     gc.collect()
+    dlpack.let_go()
     assert len(dlpack._lent) == before
 
 

@@ -53,6 +53,8 @@ TERMS = ("constant", "launches", "samples", "operations", "bytes")
 CACHES = tuple(2.0**power for power in range(16, 28, 2))
 #: Samples that the compiled kernels take at once; a smaller batch fills the lanes with qubits.
 BLOCK = 16
+#: Bits of the index that a tile of the CUDA engine has, and those of them that are always the lowest (docs/engine.md).
+TILE = {"complex64": (11, 4), "complex128": (10, 3)}
 #: Fewer cells than this fit nothing; with few more the intervals are wide (Student, few degrees of freedom).
 FEWEST_CELLS = 6
 RESAMPLES = 120
@@ -95,7 +97,9 @@ def work_of(kind: str, n_qubits: int, n_layers: int, batch_size: float, precisio
     - fused: per layer n rotations and one table of phases, entanglers are free: (n + 1) L + 1 passes, forward on one state
       and backward on two, for B samples. Launches twice that, forward and backward. Working set two states of `BLOCK`
       samples.
-    - kernels: as fused, with a working set of two states of all B samples.
+    - kernels: operations as fused. States of up to `TILE` bits stay in a GPU's fast memory and cross to its own once each
+      way. Above, a pass takes as many rotations as a tile has bits beyond its lowest, reads and writes one state forward
+      and two back. Launches 5, and 2 for each pass. Working set two states of all B samples.
 
     Raises:
         ConfigurationError: an unknown kind or precision.
@@ -110,12 +114,14 @@ def work_of(kind: str, n_qubits: int, n_layers: int, batch_size: float, precisio
         passes, launches, held = (n + 2.0) * gates, 3.0 * gates * batch_size, n + 1.0
     else:
         fused = (n + 1) * n_layers + 1
-        passes, launches, held = (
-            3.0 * fused,
-            2.0 * fused,
-            2.0 * (batch_size if kind == "kernels" else min(batch_size, BLOCK)),
-        )
+        passes, launches, held = 3.0 * fused, 2.0 * fused, 2.0 * min(batch_size, BLOCK)
     moved = passes * batch_size * state
+    if kind == "kernels":
+        bits, low = TILE[precision]
+        crossings = 1 if n <= bits else math.ceil(n * n_layers / (bits - low))
+        states = (2.0 if crossings == 1 else 6.0 * crossings) * batch_size
+        operations, held = FLOPS_PER_AMPLITUDE * moved, 2.0 * batch_size
+        return Work(5.0 + 2.0 * crossings, batch_size, operations, states * size * state, held * state * size)
     return Work(launches, batch_size, FLOPS_PER_AMPLITUDE * moved, 2 * size * moved, held * state * size)
 
 
@@ -373,6 +379,13 @@ def fitted(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
     if key not in _FITTED:
         _FITTED[key] = fit(table, resamples)
     return _FITTED[key]
+
+
+def one_machine(table: pd.DataFrame) -> pd.DataFrame:
+    """The atlas of one machine: without a GPU where there is one, with most cells where there are several."""
+    counts = table.groupby(["machine", "gpus"])["record"].nunique().reset_index()
+    counts = counts.assign(gpu=counts["gpus"] != "").sort_values(["gpu", "record"], ascending=[True, False], kind="stable")
+    return table[table["machine"] == counts["machine"].iloc[0]]
 
 
 def models(table: pd.DataFrame, resamples: int = RESAMPLES) -> dict[tuple[str, str, str, int], CostModel]:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hybridbench.analysis import costs, public
 from hybridbench.analysis.statistics import CONFIDENCE, SEED, Interval
 from hybridbench.analysis.tables import NotMeasured, Records
 from hybridbench.errors import MemoryEstimateError, check_name
@@ -585,6 +586,34 @@ def machines(
 
         found.append(Machine(each.name, step, each.memory_bytes, measured=False))
     return found
+
+
+#: GPUs that are predicted from their datasheets.
+CARDS = ("T4", "H200")
+
+
+def measured_and_predicted(atlas: pd.DataFrame) -> list[Machine]:
+    """The compiled layer in single precision on the machine of some atlas records, and `CARDS` by their datasheets.
+
+    Args:
+        atlas: the atlas's rows of one machine; those with most threads count.
+
+    Raises:
+        NotMeasured: too few cells for a cost model.
+    """
+    most = atlas[atlas["threads"] == atlas["threads"].max()]
+    models = [
+        model for model in costs.models(most).values() if (model.route, model.precision) == (costs.COMPILED, "complex64")
+    ]
+    if not models:
+        raise NotMeasured("too few atlas cells for a cost model of the compiled layer")
+    calibration = public.public_calibration(public.read_public())
+
+    def predicted(hardware: costs.Hardware, n_qubits: int, n_layers: int, batch_size: int) -> costs.Unmeasured:
+        return costs.predict_unmeasured(hardware, n_qubits, n_layers, batch_size, calibration=calibration)
+
+    memory_bytes = float(most["memory_gib"].iloc[0]) * 2**30
+    return machines(models, [costs.HARDWARE[name] for name in CARDS], predicted, memory_bytes)
 
 
 # -------------------------------------------------------------------------------------------------------------- step times

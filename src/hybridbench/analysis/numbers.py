@@ -227,17 +227,9 @@ UNMEASURED_SIZES = ((8, 2, 32), (12, 3, 64), (12, 2, 128), (16, 2, 32), (20, 2, 
 ATLAS_QUBITS, ATLAS_BATCHES = range(2, 21), [2**power for power in range(11)]
 
 
-def _atlas_machine(records: Records) -> pd.DataFrame:
-    """The atlas of one machine: without a GPU where there is one, with most cells where there are several."""
-    table = records["atlas"]
-    counts = table.groupby(["machine", "gpus"])["record"].nunique().reset_index()
-    counts = counts.assign(gpu=counts["gpus"] != "").sort_values(["gpu", "record"], ascending=[True, False], kind="stable")
-    return table[table["machine"] == counts["machine"].iloc[0]]
-
-
 def _atlas(records: Records) -> Numbers:
     """The break-even atlas: `atlas_speedup_<arm>_<n>_<L>_<B>` over KerasLayer as shipped, break-evens, sizes."""
-    table = _atlas_machine(records)
+    table = costs.one_machine(records["atlas"])
     cells = table.drop_duplicates("record")
     timed = table[table["seconds"].notna()]
     found: Numbers = {
@@ -283,7 +275,7 @@ def _atlas(records: Records) -> Numbers:
 
 def _costs(records: Records) -> Numbers:
     """The cost model: its coefficients, how it does on held-out cells, on the public data, and by datasheets."""
-    table = _atlas_machine(records)
+    table = costs.one_machine(records["atlas"])
     models = costs.models(table)
     if not models:
         raise NotMeasured("no cost model")
@@ -853,8 +845,8 @@ def _frontier_memory(records: Records) -> Numbers:
 
 def _frontier_time(records: Records) -> Numbers:
     """Factor of the step time per qubit above the crossover, and the crossover, of every route of the atlas on all cores."""
-    table = records["atlas"]
-    table = table[(table["machine"] == table["machine"].min()) & (table["part"] == "step") & table["seconds"].notna()]
+    table = costs.one_machine(records["atlas"])
+    table = table[(table["part"] == "step") & table["seconds"].notna()]
     table = table[table["threads"] == table["threads"].max()]
     found: Numbers = {}
     for (route, precision), own in table.groupby(["route", "precision"], sort=True):
@@ -894,6 +886,10 @@ def frontier_hours(machines: Sequence[frontier.Machine], batch_size: int = 32) -
             found[name] = Number(largest.n_qubits, n=largest.seconds.n, unit=unit)
             found[f"{name}_ends_by"] = Number(None, words=largest.ends_by)
     return found
+
+
+def _frontier_hours(records: Records) -> Numbers:
+    return frontier_hours(frontier.measured_and_predicted(costs.one_machine(records["atlas"])))
 
 
 # ----------------------------------------------------------------------------------------------------------------- facts
@@ -973,4 +969,5 @@ SECTIONS: tuple[Callable[[Records], Numbers], ...] = (
     _frontier_criterion,
     _frontier_memory,
     _frontier_time,
+    _frontier_hours,
 )

@@ -7,9 +7,11 @@ starts, runs the same kernels on numba's simulator: for tests, slowly, and named
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import count
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
@@ -30,9 +32,13 @@ TILE_BITS = {"complex64": 11, "complex128": 10}
 LOW_BITS = {"complex64": 4, "complex128": 3}
 THREADS = {"complex64": 128, "complex128": 64}
 MAX_TILE_BLOCKS = 1024
+MAX_GRID = 4096  #: blocks of threads for one sample, or for one layer's phases
 SESSIONS = 8  #: whose buffers are kept
 _RUNS = count(1)
 SIMULATOR = "numba's simulator of a GPU"
+
+
+LOCK = RLock()  #: sessions are shared: whoever works with one holds it
 
 
 class _Counters:
@@ -58,10 +64,13 @@ def require() -> ModuleType:
             "requirements-gpu.lock, or use engine='cpu'."
         )
     from numba import cuda
+    from numba.core.errors import NumbaPerformanceWarning
 
+    # Small batches are small grids; that is not for users to hear of.
+    warnings.filterwarnings("ignore", message="Grid size", category=NumbaPerformanceWarning)
     try:
         name = cuda.get_current_device().name if not simulated() else SIMULATOR
-    except (cuda.cudadrv.error.CudaSupportError, cuda.cudadrv.driver.CudaAPIError) as error:
+    except (cuda.cudadrv.error.CudaSupportError, cuda.cudadrv.driver.CudaAPIError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BackendError(f"The CUDA engine found no NVIDIA GPU ({reason}). Nothing ran; use engine='cpu'.") from error
     _Counters.device = name.decode() if isinstance(name, bytes) else str(name)
@@ -91,7 +100,16 @@ def synchronize() -> None:
 def _all_kernels() -> list[Any]:
     from hybridbench.engine import cuda_kernels as K
 
-    plain = [K.collect, K.add_up, K.shared_gradients, K.sample_gradients, K.outputs, K.measure_off_diagonal, K.start_adjoint]
+    plain = [
+        K.collect,
+        K.add_up,
+        K.shared_gradients,
+        K.sample_gradients,
+        K.add_blocks,
+        K.outputs,
+        K.measure_off_diagonal,
+        K.start_adjoint,
+    ]
     return plain + [kernel for precision in REAL for kernel in vars(K.kernels(precision)).values()]
 
 
@@ -100,11 +118,16 @@ def _all_kernels() -> list[Any]:
 
 def memory_bytes(program: Program, batch: int, precision: str) -> int:
     """Memory of a session on the GPU, bytes: two states of each sample whatever the depth, tables of phases, and sums."""
-    real = np.dtype(REAL[precision]).itemsize
+    real, layers = np.dtype(REAL[precision]).itemsize, program.layers
     states = 4 * batch * 2**program.n_qubits * real
-    tables = 2 * len(program.layers) * 2**program.n_qubits * real
-    n_slots = 3 * sum(len(layer.runs) for layer in program.layers) + 3 * program.n_qubits + program.n_sample
-    return states + tables + batch * _tile_blocks(program.n_qubits, TILE_BITS[precision]) * n_slots * real
+    tables = 2 * len(layers) * 2**program.n_qubits * real
+    n_runs = sum(len(layer.runs) for layer in layers)
+    others = sum(len(each) for layer in layers for each in (layer.strings, layer.sample_strings, layer.sample_rotations))
+    others += sum(len(layer.blocks) for layer in layers)
+    n_product = sum(map(len, program.product or ()))
+    sums = 3 * n_runs + others + 3 * program.n_qubits + sum(map(len, program.outputs))
+    contributions = 8 * batch * (3 * n_runs + others + n_product)
+    return states + tables + batch * _tile_blocks(program.n_qubits, TILE_BITS[precision]) * sums * real + contributions
 
 
 def _tile_blocks(n_qubits: int, tile_bits: int) -> int:
@@ -168,6 +191,11 @@ class Session:
         layers = np.full(len(program.layers), -1, np.int64)
         layers[wanted] = np.arange(len(wanted))
         self._n_phases = max((int(sum(code[code[E.AT_LAYERS] + w * E.LAYER + np.array([1, 5])])) for w in wanted), default=0)
+        if 16 * self._n_phases > SHARED_BYTES:
+            raise ConfigurationError(
+                f"A layer of the circuit has {self._n_phases} phases, and the CUDA engine takes {SHARED_BYTES // 16}: "
+                "use engine='cpu'."
+            )
         put, make = self._cuda.to_device, self._cuda.device_array
         self._code, self._real_code = put(code), put(code.view(np.float64))
         self._layers, self._tabled = put(layers), put(np.array(wanted, np.int64))
@@ -183,10 +211,13 @@ class Session:
         self._make_gradients(code, real)
 
     def _check_memory(self) -> None:
-        needed = memory_bytes(self.program, self.batch, self.precision)
         if simulated():
             return
-        free = self._cuda.current_context().get_memory_info().free
+        needed, context = memory_bytes(self.program, self.batch, self.precision), self._cuda.current_context()
+        if needed > context.get_memory_info().free:  # sessions that are only kept, and what numba frees later, make room
+            session.cache_clear()
+            context.deallocations.clear()
+        free = context.get_memory_info().free
         if needed > free:
             raise MemoryEstimateError(
                 f"{self.program.n_qubits} qubits with batch {self.batch} in {self.precision} need about "
@@ -259,10 +290,10 @@ class Session:
         if self.program.n_sample:
             self._sample = self._placed(self._buffers[1], sample)
         n = self.program.n_qubits
-        blocks = (max(1, min(64, 2**n // 128)), self._tabled.shape[0] + 1)
+        blocks = (max(1, min(MAX_GRID, 2**n // 128)), self._tabled.shape[0] + 1)
         arguments = (self._code, self._real_code, self._tabled, self._shared, self._turns, self._tables)
         self._launch(
-            self._kernels.prepare, blocks, min(128, 2 ** max(n, 1)), *arguments, shared_bytes=8 * max(self._n_phases, 1)
+            self._kernels.prepare, blocks, min(128, 2 ** max(n, 1)), *arguments, shared_bytes=16 * max(self._n_phases, 1)
         )
 
     def run(self) -> None:
@@ -287,6 +318,8 @@ class Session:
         if not self._probabilities_only:
             blocks, threads = (self.batch, self._tile_blocks), min(self._K.SUMMERS, 2**self.program.n_qubits)
             self._launch(self._K.measure_off_diagonal, blocks, threads, self._code, self._psi, self._terms)
+        if self._tile_blocks > 1:
+            self._launch(self._K.add_blocks, *_grid(self.batch * self._terms.shape[2]), self._terms)
         given = (self._code, self._real_code, self._terms, self._values)
         self._launch(self._K.outputs, *_grid(self._values.size), *given)
         return self._values
@@ -303,7 +336,7 @@ class Session:
             if not self._probabilities_only:
                 size, threads = 2**self.program.n_qubits, min(128, 2**self.program.n_qubits)
                 given = (self._code, self._real_code, self._cotangent, self._psi, self._lam)
-                self._launch(self._K.start_adjoint, (self.batch, -(-size // threads)), threads, *given)
+                self._launch(self._K.start_adjoint, (self.batch, min(MAX_GRID, -(-size // threads))), threads, *given)
         given = (self._code, self._real_code, self._layers, self._shared, self._sample, self._cotangent, self._turns)
         for plan in reversed(self._plans):
             self._launch(
@@ -382,12 +415,15 @@ class _Plan:
         self._pass, self._code, self.moves = one, code, moves
         bits = len(one.vectors)
         workers = min(2 ** max(bits - 1, 0), THREADS[session.precision])
-        # Small states share a block of threads, up to a warp of them.
-        self._samples = max(1, min(32 // workers, 1 << (session.batch - 1).bit_length()))
-        self.threads = self._samples * workers
-        self.sample_blocks = -(-session.batch // self._samples)
         self._itemsize = np.dtype(REAL[session.precision]).itemsize
         self._workers, self._n = workers, session.program.n_qubits
+        # Small states share a block of threads, up to a warp of them, if what each sample decides has room.
+        self._samples = max(1, min(32 // workers, 1 << (session.batch - 1).bit_length()))
+        decided = int(2 * code[E.N_SAMPLE_ROTATIONS] + code[E.N_SAMPLE_STRINGS]) + 4 * self._n
+        while self._samples > 1 and self._samples * (6 * 2**bits + decided) * self._itemsize > SHARED_BYTES // 2:
+            self._samples //= 2
+        self.threads = self._samples * workers
+        self.sample_blocks = -(-session.batch // self._samples)
 
     def upload(self, cuda: ModuleType, starts: bool, ends: bool, from_probabilities: bool, first: bool) -> None:
         from hybridbench.engine import cuda_kernels as K
@@ -484,8 +520,8 @@ def expectations(
     program: Program, shared: np.ndarray, sample: np.ndarray, precision: str = "complex64", initial: np.ndarray | None = None
 ) -> np.ndarray:
     """Expectation values (batch, n_outputs); arguments and errors as in `cpu.expectations`; BackendError without a GPU."""
-    one = _started(program, shared, sample, precision, initial)
-    return one.measure().copy_to_host()
+    with LOCK:
+        return _started(program, shared, sample, precision, initial).measure().copy_to_host()
 
 
 def expectations_vjp(
@@ -497,19 +533,21 @@ def expectations_vjp(
     initial: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Gradients of sum(cotangent * expectations) by the adjoint method, as `cpu.expectations_vjp`."""
-    one = _started(program, shared, sample, precision, initial)
-    wanted = (one.batch, len(program.outputs))
+    wanted = (len(sample), len(program.outputs))
     if np.shape(cotangent) != wanted:
         raise ConfigurationError(f"The cotangent has the shape {np.shape(cotangent)}, and the results have {wanted}.")
-    gradients = one.gradients(np.ascontiguousarray(cotangent, REAL[precision]))
-    return *gradients, None if program.product is not None else one.initial_gradient()
+    with LOCK:
+        one = _started(program, shared, sample, precision, initial)
+        gradients = one.gradients(np.ascontiguousarray(cotangent, REAL[precision]))
+        return *gradients, None if program.product is not None else one.initial_gradient()
 
 
 def state(
     program: Program, shared: np.ndarray, sample: np.ndarray, precision: str = "complex64", initial: np.ndarray | None = None
 ) -> np.ndarray:
     """State vectors with their global phase, (batch, 2**n_qubits) in wire order, as `cpu.state`."""
-    amplitudes = _started(program, shared, sample, precision, initial, True).states()
+    with LOCK:
+        amplitudes = _started(program, shared, sample, precision, initial, True).states()
     if not program.phase:
         return amplitudes
     return amplitudes * np.exp(1j * global_phase(program, shared, sample)).astype(precision)[:, None]
@@ -534,7 +572,8 @@ def state_vjp(
     def amplitudes() -> np.ndarray:
         return _started(program, shared, sample, precision, initial, True).states()
 
-    return with_phase_gradient(program, shared, sample, cotangent, pull, amplitudes)
+    with LOCK:
+        return with_phase_gradient(program, shared, sample, cotangent, pull, amplitudes)
 
 
 def _started(

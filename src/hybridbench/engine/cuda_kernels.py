@@ -61,6 +61,8 @@ def _odd(number):
 @cuda.jit(device=True)
 def _physical(plan, base, local):
     """The physical index of a local one."""
+    if plan[N_FREE] == 0:  # one tile: they are the same
+        return local
     j = HEADER
     while local:
         if local & 1:
@@ -77,6 +79,24 @@ def _base(plan, tile):
     for j in range(plan[N_FREE]):
         base |= ((tile >> j) & 1) << plan[plan[AT_FREE] + j]
     return base
+
+
+@cuda.jit(device=True)
+def _first_of_pair(number, pivot, x, z, side):
+    """The local index of the amplitude 0 of pair `number`; `side` is the tile's sign of Z."""
+    low = (1 << pivot) - 1
+    index = ((number & ~low) << 1) | (number & low)
+    return index ^ x if _odd(index & z) ^ side else index
+
+
+@cuda.jit(device=True)
+def _first_of_four(number, pivot, higher, x, z, side, y, w, other_side):
+    """The local index of the amplitude 00 of set `number` of two commuting qubits, (x, z) and (y, w)."""
+    low, high = (1 << pivot) - 1, (1 << higher) - 1
+    index = ((number & ~low) << 1) | (number & low)
+    index = ((index & ~high) << 1) | (index & high)
+    found = index ^ x if _odd(index & z) ^ side else index
+    return found ^ y if _odd(index & w) ^ other_side else found
 
 
 @cuda.jit(device=True)
@@ -265,8 +285,21 @@ def sample_gradients(contributions, starts, sources, scales, out):
 
 
 @cuda.jit
+def add_blocks(partial):
+    """Add the blocks of tiles up, into the first: a thread a sample and a term."""
+    number = cuda.grid(1)
+    row = number // partial.shape[2]
+    if row < partial.shape[1]:
+        term = number - row * partial.shape[2]
+        total = 0.0
+        for block in range(partial.shape[0]):
+            total += partial[block, row, term]
+        partial[0, row, term] = total
+
+
+@cuda.jit
 def outputs(code, real_code, partial, out):
-    """Expectation values (batch, n_outputs) from the sums of the terms: a thread each."""
+    """Expectation values (batch, n_outputs) from the sums of the terms, which `add_blocks` has added up: a thread each."""
     number = cuda.grid(1)
     row = number // out.shape[1]
     if row < out.shape[0]:
@@ -275,10 +308,7 @@ def outputs(code, real_code, partial, out):
         for term in range(partial.shape[2]):
             at = _term(code, term)
             if code[at] == output:
-                value = 0.0
-                for block in range(partial.shape[0]):
-                    value += partial[block, row, term]
-                total += real_code[at + 1] * value
+                total += real_code[at + 1] * partial[0, row, term]
         out[row, output] = total
 
 
@@ -330,21 +360,21 @@ def measure_off_diagonal(code, psi, partial):
 
 @cuda.jit
 def start_adjoint(code, real_code, cotangent, psi, lam):
-    """lam = 2 sum over terms of cotangent * term psi, in global memory: a thread an amplitude."""
-    i, row = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.x
-    if i >= psi.shape[2]:
-        return
-    re, im = 0.0, 0.0
-    for term in range(code[E.N_DIAGONAL] + code[E.N_OFF_DIAGONAL]):
-        at = _term(code, term)
-        power, j = code[at + 2], i ^ code[at + 3]
-        weight = 2.0 * real_code[at + 1] * cotangent[row, code[at]]
-        if _odd(j & code[at + 4]):
-            weight = -weight
-        pr, pi = psi[row, 0, j], psi[row, 1, j]
-        re += weight * _turned(power, pr, pi)
-        im += weight * _turned((power + 3) % 4, pr, pi)
-    lam[row, 0, i], lam[row, 1, i] = re, im
+    """lam = 2 sum over terms of cotangent * term psi, in global memory: a row of blocks of threads a sample."""
+    row = cuda.blockIdx.x
+    first = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    for i in range(first, psi.shape[2], cuda.gridDim.y * cuda.blockDim.x):
+        re, im = 0.0, 0.0
+        for term in range(code[E.N_DIAGONAL] + code[E.N_OFF_DIAGONAL]):
+            at = _term(code, term)
+            power, j = code[at + 2], i ^ code[at + 3]
+            weight = 2.0 * real_code[at + 1] * cotangent[row, code[at]]
+            if _odd(j & code[at + 4]):
+                weight = -weight
+            pr, pi = psi[row, 0, j], psi[row, 1, j]
+            re += weight * _turned(power, pr, pi)
+            im += weight * _turned((power + 3) % 4, pr, pi)
+        lam[row, 0, i], lam[row, 1, i] = re, im
 
 
 # ------------------------------------------------------------------------------------------------------------- the passes
@@ -363,7 +393,9 @@ def kernels(precision: str) -> SimpleNamespace:
 
         A row of blocks of threads a layer of `plan_layers`, -1 for one without phases, whose runs are prepared only.
         """
+        # The same memory, read as numbers and as whole numbers: angles first, then masks.
         angles = cuda.shared.array(0, dtype=numba.float64)
+        masks = cuda.shared.array(0, dtype=numba.int64)
         number = cuda.blockIdx.y
         t, n_threads = cuda.threadIdx.x, cuda.blockDim.x
         if number == plan_layers.shape[0]:
@@ -372,23 +404,22 @@ def kernels(precision: str) -> SimpleNamespace:
                 turns[run, 0], turns[run, 1] = c, s
             return
         at = _layer(code, plan_layers[number])
-        n_strings, n_phases = code[at + 1], code[at + 5]
-        for j in range(t, n_strings, n_threads):
-            place = code[E.AT_STRINGS] + (code[at] + j) * E.STRING
-            angles[j] = 0.5 * _shared_value(code, real_code, place + 1, shared)
+        n_strings, n_phases = code[at + 1], code[at + 1] + code[at + 5]
         for j in range(t, n_phases, n_threads):
-            place = code[at + 4] + 3 * j
-            _, _, alpha, gamma = _run_matrix(code, real_code, code[place + 1], shared)
-            angles[n_strings + j] = 0.5 * (alpha if code[place + 2] else gamma)
+            if j < n_strings:
+                place = code[E.AT_STRINGS] + (code[at] + j) * E.STRING
+                angles[j] = 0.5 * _shared_value(code, real_code, place + 1, shared)
+            else:
+                place = code[at + 4] + 3 * (j - n_strings)
+                _, _, alpha, gamma = _run_matrix(code, real_code, code[place + 1], shared)
+                angles[j] = 0.5 * (alpha if code[place + 2] else gamma)
+            masks[n_phases + j] = code[place]
         cuda.syncthreads()
         for i in range(cuda.blockIdx.x * n_threads + t, tables.shape[2], cuda.gridDim.x * n_threads):
             phase = 0.0
-            for j in range(n_strings):
-                value = angles[j]
-                phase += value if _odd(i & code[code[E.AT_STRINGS] + (code[at] + j) * E.STRING]) else -value
             for j in range(n_phases):
-                value = angles[n_strings + j]
-                phase += value if _odd(i & code[code[at + 4] + 3 * j]) else -value
+                value = angles[j]
+                phase += value if _odd(i & masks[n_phases + j]) else -value
             # Reduced in double precision, so that single precision loses nothing to large angles.
             rest = real(phase - TWO_PI * math.floor(phase / TWO_PI + 0.5))
             tables[number, 0, i], tables[number, 1, i] = math.cos(rest), math.sin(rest)
@@ -570,30 +601,34 @@ def kernels(precision: str) -> SimpleNamespace:
                         c, s = phase(code, layer, layers[layer], tables, i, store, at)
                         a, b = re[start + local], im[start + local]
                         re[start + local], im[start + local] = a * c - b * s, a * s + b * c
-                elif what == P.ROTATIONS and plan[op + P.QUBITS] == 1:
-                    c, s = coefficient(code, turns, store, at, plan[op + P.INDEX])
-                    for p in range(u, size >> 1, workers):
-                        i = start + _first_of_set(plan, op, base, p)
-                        j = start + (i - start ^ plan[op + P.LOCAL_X])
-                        a, b = re[i], re[j]
-                        re[i], re[j] = c * a - s * b, s * a + c * b
-                        a, b = im[i], im[j]
-                        im[i], im[j] = c * a - s * b, s * a + c * b
                 elif what == P.ROTATIONS:
+                    # What a loop needs is read before it: stores could change a plan for all that the compiler knows.
                     c, s = coefficient(code, turns, store, at, plan[op + P.INDEX])
-                    d, v = coefficient(code, turns, store, at, plan[op + P.SECOND])
-                    x, y = plan[op + P.LOCAL_X], plan[op + P.LOCAL_X + 1]
-                    for p in range(u, size >> 2, workers):
-                        first = _first_of_set(plan, op, base, p)
-                        i, j, k, m = start + first, start + (first ^ x), start + (first ^ y), start + (first ^ x ^ y)
-                        e, f, g, h = re[i], re[j], re[k], re[m]
-                        e, f = c * e - s * f, s * e + c * f
-                        g, h = c * g - s * h, s * g + c * h
-                        re[i], re[j], re[k], re[m] = d * e - v * g, d * f - v * h, v * e + d * g, v * f + d * h
-                        e, f, g, h = im[i], im[j], im[k], im[m]
-                        e, f = c * e - s * f, s * e + c * f
-                        g, h = c * g - s * h, s * g + c * h
-                        im[i], im[j], im[k], im[m] = d * e - v * g, d * f - v * h, v * e + d * g, v * f + d * h
+                    pivot, x, z = plan[op + P.PIVOTS], plan[op + P.LOCAL_X], plan[op + P.LOCAL_Z]
+                    side = _odd(base & plan[op + P.PHYSICAL_Z])
+                    if plan[op + P.QUBITS] == 1:
+                        for p in range(u, size >> 1, workers):
+                            first = _first_of_pair(p, pivot, x, z, side)
+                            i, j = start + first, start + (first ^ x)
+                            a, b = re[i], re[j]
+                            re[i], re[j] = c * a - s * b, s * a + c * b
+                            a, b = im[i], im[j]
+                            im[i], im[j] = c * a - s * b, s * a + c * b
+                    else:
+                        d, v = coefficient(code, turns, store, at, plan[op + P.SECOND])
+                        higher, y, w = plan[op + P.PIVOTS + 1], plan[op + P.LOCAL_X + 1], plan[op + P.LOCAL_Z + 1]
+                        other_side = _odd(base & plan[op + P.PHYSICAL_Z + 1])
+                        for p in range(u, size >> 2, workers):
+                            first = _first_of_four(p, pivot, higher, x, z, side, y, w, other_side)
+                            i, j, k, m = start + first, start + (first ^ x), start + (first ^ y), start + (first ^ x ^ y)
+                            e, f, g, h = re[i], re[j], re[k], re[m]
+                            e, f = c * e - s * f, s * e + c * f
+                            g, h = c * g - s * h, s * g + c * h
+                            re[i], re[j], re[k], re[m] = d * e - v * g, d * f - v * h, v * e + d * g, v * f + d * h
+                            e, f, g, h = im[i], im[j], im[k], im[m]
+                            e, f = c * e - s * f, s * e + c * f
+                            g, h = c * g - s * h, s * g + c * h
+                            im[i], im[j], im[k], im[m] = d * e - v * g, d * f - v * h, v * e + d * g, v * f + d * h
                 elif what == P.BLOCK:
                     given = cuda.local.array((2, MAX_SIZE), kind)
                     found = cuda.local.array((2, MAX_SIZE), kind)
@@ -736,18 +771,27 @@ def kernels(precision: str) -> SimpleNamespace:
                             scratch, targets, used, partial, y, first_row, n_rows, add, n_samples, workers, n_threads, t
                         )
                         used = 0
+                    pivot, higher = plan[op + P.PIVOTS], plan[op + P.PIVOTS + 1]
+                    x0, z0, side0 = plan[op + P.LOCAL_X], plan[op + P.LOCAL_Z], _odd(base & plan[op + P.PHYSICAL_Z])
+                    x1, z1, side1 = (
+                        plan[op + P.LOCAL_X + 1],
+                        plan[op + P.LOCAL_Z + 1],
+                        _odd(base & plan[op + P.PHYSICAL_Z + 1]),
+                    )
                     for q in range(n):
                         index = plan[op + P.SECOND] if q else plan[op + P.INDEX]
-                        x = plan[op + P.LOCAL_X + q]
-                        other = plan[op + P.LOCAL_X + 1 - q]
+                        x, other = (x1, x0) if q else (x0, x1)
                         sx, sy, sz = zero, zero, zero
                         c, s = one, zero
                         if what == P.ROTATIONS:
                             c, s = coefficient(code, turns, store, at, index)
                         for p in range(u, size >> n, workers):
-                            first = _first_of_set(plan, op, base, p)
-                            for side in range(n):
-                                i = first ^ other if side else first
+                            if n == 1:
+                                first = _first_of_pair(p, pivot, x0, z0, side0)
+                            else:
+                                first = _first_of_four(p, pivot, higher, x0, z0, side0, x1, z1, side1)
+                            for pair in range(n):
+                                i = first ^ other if pair else first
                                 j = start + (i ^ x)
                                 i += start
                                 a, b, c0, d = re[i], im[i], re[j], im[j]

@@ -7,7 +7,6 @@ wait for each other, since they use streams of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import Any
 
 from hybridbench.engine import cuda, dlpack
@@ -17,7 +16,6 @@ from hybridbench.stack import import_tensorflow
 
 tf = import_tensorflow()
 
-_LOCK = Lock()
 _PRECISION = {tf.float32: "complex64", tf.float64: "complex128"}
 
 
@@ -68,7 +66,7 @@ def _apply(program: Program, for_states: bool, shared: Any, sample: Any, initial
 
 def _call(function: Callable, inputs: Sequence[tf.Tensor], types: Sequence[tf.DType]) -> list[tf.Tensor]:
     def alone(*tensors: tf.Tensor) -> Any:
-        with _LOCK:  # TensorFlow may call from several threads, and sessions are shared
+        with cuda.LOCK:  # TensorFlow may call from several threads
             return function(*tensors)
 
     if tf.executing_eagerly():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -105,11 +106,19 @@ class _Lent:
 
 
 _lent: dict[int, _Lent] = {}
+_given_back: deque[int] = deque()
 
 
 @_Deleter
 def _give_back(managed: Any) -> None:
-    _lent.pop(ctypes.addressof(managed.contents), None)
+    # The receiver may call from any thread, also one on which the GPU's memory cannot be freed: `let_go` does it.
+    _given_back.append(ctypes.addressof(managed.contents))
+
+
+def let_go() -> None:
+    """Free what receivers have given back."""
+    while _given_back:
+        del _lent[_given_back.popleft()]
 
 
 def capsule(owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype, device: tuple[int, int]) -> Any:
@@ -122,6 +131,7 @@ def capsule(owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype, d
         dtype: floating or complex.
         device: kind (`CPU` or `CUDA`) and number.
     """
+    let_go()
     lent = _Lent(owner, address, shape, np.dtype(dtype), device)
     place = ctypes.addressof(lent.managed)
     _lent[place] = lent

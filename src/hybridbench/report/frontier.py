@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from hybridbench.analysis import frontier
+from hybridbench.analysis import costs, frontier
 from hybridbench.analysis.statistics import Interval
 from hybridbench.analysis.tables import NotMeasured, Number
 from hybridbench.errors import DataError
@@ -421,3 +421,13 @@ def map_say(table: pd.DataFrame, machines: Sequence[frontier.Machine], n_layers:
         + "; ".join(parts)
         + f"; a single derivative of the global cost is below the noise of {MAP_SHOTS:,} shots from {where} on."
     )
+
+
+def hour_map(table: pd.DataFrame, atlas: pd.DataFrame) -> Figure:
+    """`frontier_map` with the machine of the atlas's records, and GPUs by their datasheets."""
+    return frontier_map(table, frontier.measured_and_predicted(costs.one_machine(atlas)))
+
+
+def hour_say(table: pd.DataFrame, atlas: pd.DataFrame) -> str:
+    """`map_say` for the same machines."""
+    return map_say(table, frontier.measured_and_predicted(costs.one_machine(atlas)))

@@ -20,12 +20,13 @@ from hybridbench.report.figures import save_figure
 class Entry(NamedTuple):
     """One figure of the paper. Captions and alt texts hold no measured numbers: those stand in `claims.json`."""
 
-    draw: Callable[[pd.DataFrame], Figure]
+    draw: Callable[..., Figure]  #: from the table of its study, and that of `beside` where there is one
     study: str  #: the table it is drawn from
     caption: str
     alt: str
     cell: str = ""  #: the timing cell, where the study is "timing"
-    says: Callable[[pd.DataFrame], str] | None = None  #: the sentence that reads it, with numbers from the same records
+    says: Callable[..., str] | None = None  #: the sentence that reads it, with numbers from the same records
+    beside: str = ""  #: a second table it is drawn from
 
 
 GALLERY: dict[str, Entry] = {
@@ -273,6 +274,18 @@ FRONTIER: dict[str, Entry] = {
         says=frontier.memory_say,
     ),
 }
+#: The figure of two studies, drawn wherever a source has both.
+MAP: dict[str, Entry] = {
+    "frontier_map": Entry(
+        frontier.hour_map,
+        "frontier",
+        frontier.MAP_CAPTION,
+        frontier.MAP_ALT,
+        says=frontier.hour_say,
+        beside="atlas",
+    ),
+}
+ALL: dict[str, Entry] = {**GALLERY, **ATLAS, **FRONTIER, **MAP}
 #: The cell of the study that each is drawn from.
 FRONTIER_CELLS = {
     "frontier_variance": "gradient",
@@ -288,12 +301,12 @@ LEDGER_ALT = (
 )
 
 
-def _records(records: Records, entry: Entry) -> pd.DataFrame:
+def _tables(records: Records, entry: Entry) -> list[pd.DataFrame]:
     try:
-        table = records[entry.study]
+        found = [records[study] for study in (entry.study, entry.beside) if study]
     except NotMeasured as gap:
         raise DataError(f"A figure is missing its records ({gap}): run the notebooks first ('hybridbench run').") from gap
-    return table[table["cell"] == entry.cell] if entry.cell else table
+    return [found[0][found[0]["cell"] == entry.cell] if entry.cell else found[0], *found[1:]]
 
 
 def draw(name: str, source: str | Records = "shipped") -> tuple[Figure, str]:
@@ -303,9 +316,8 @@ def draw(name: str, source: str | Records = "shipped") -> tuple[Figure, str]:
         ConfigurationError: no figure of that name.
         DataError: its records are missing; names what to run.
     """
-    known = {**GALLERY, **ATLAS, **FRONTIER}
-    entry = known[check_name("figure", name, known)]
-    return entry.draw(_records(Records.of(source), entry)), entry.alt
+    entry = ALL[check_name("figure", name, ALL)]
+    return entry.draw(*_tables(Records.of(source), entry)), entry.alt
 
 
 def read(name: str, source: str | Records = "shipped") -> str:
@@ -315,9 +327,9 @@ def read(name: str, source: str | Records = "shipped") -> str:
         ConfigurationError: no figure of that name has one.
         DataError: its records are missing; names what to run.
     """
-    reading = {name: entry for name, entry in {**GALLERY, **ATLAS, **FRONTIER}.items() if entry.says}
+    reading = {name: entry for name, entry in ALL.items() if entry.says}
     entry = reading[check_name("figure with a sentence", name, reading)]
-    return entry.says(_records(Records.of(source), entry))
+    return entry.says(*_tables(Records.of(source), entry))
 
 
 def write_frontier(table: pd.DataFrame, folder: Path) -> tuple[str, list[Path]]:
@@ -357,10 +369,14 @@ def build_figures(source: str = "shipped", folder: Path | None = None) -> list[P
     """
     records = Records(source)
     folder = folder or (paths.root() if source == "shipped" else paths.build_dir()) / "figures"
-    atlas_entries = ATLAS if records.has("atlas") else {}
-    entries = {**GALLERY, **atlas_entries, **(FRONTIER if records.has("frontier") else {})}
-    tables = {name: _records(records, entry) for name, entry in entries.items()}
-    drawn = {name: entry.draw(tables[name]) for name, entry in entries.items()}
+    # No notebook makes the records of the atlas and of the frontier: their figures are drawn where there are some.
+    entries = {
+        name: entry
+        for name, entry in ALL.items()
+        if name in GALLERY or all(records.has(study) for study in (entry.study, entry.beside) if study)
+    }
+    tables = {name: _tables(records, entry) for name, entry in entries.items()}
+    drawn = {name: entry.draw(*tables[name]) for name, entry in entries.items()}
     if source == "shipped":
         # Of one's own records 'make bench' draws it: the notebooks make none of the benchmark.
         bench_steps = plots.bench_steps(records["bench"])
@@ -369,7 +385,9 @@ def build_figures(source: str = "shipped", folder: Path | None = None) -> list[P
     written = []
     for name, fig in drawn.items():
         entry = entries[name]
-        written += save_figure(fig, name, entry.caption, entry.alt, {entry.study: tables[name]}, folder)
+        studies = (entry.study, entry.beside) if entry.beside else (entry.study,)
+        inputs = dict(zip(studies, tables[name], strict=True))
+        written += save_figure(fig, name, entry.caption, entry.alt, inputs, folder)
     if source == "shipped":
         written += save_figure(bench_steps, "bench_steps", bench.CAPTION, bench.ALT, {"bench": records["bench"]}, folder)
     verdicts = pd.DataFrame([{"claim": claim.id, "verdict": claim.verdict} for claim in claims])
