@@ -46,8 +46,11 @@ def test_counts_by_hand():
     assert fused.bytes == 3 * 9 * 32 * 8 * 2 * 8
     assert fused.working_set == 2 * 16 * 8 * 8
     kernels = costs.work_of("kernels", 3, 2, 32, "complex64")
-    assert (kernels.launches, kernels.bytes) == (fused.launches, fused.bytes)
+    assert (kernels.launches, kernels.operations) == (8, fused.operations)
+    assert kernels.bytes == 2 * 32 * 8 * 8  # written forward, read back
     assert kernels.working_set == 2 * 32 * 8 * 8
+    wide = costs.work_of("kernels", 20, 3, 16, "complex64")
+    assert (wide.launches, wide.bytes) == (6 + 2 * 9, 6 * 9 * 16 * 2**20 * 8)  # 60 rotations, 7 a pass
     assert costs.work_of("broadcast", 1, 4, 1, "complex64").launches == 3 * 5  # one qubit has no CNOT
 
 
@@ -274,14 +277,14 @@ def test_a_win_that_does_not_last_is_no_break_even():
 # ---------------------------------------------------------------------------------------------------- never measured, GPU
 def test_the_roofline_by_hand():
     hardware = costs.Hardware("toy", 1e9, 1e12, 5e11, 1e-6, 1e9, "made up")
-    work = costs.work_of("fused", 10, 2, 16, "complex64")
-    found = costs.predict_unmeasured(hardware, 10, 2, 16)
+    work = costs.work_of("kernels", 14, 2, 16, "complex64")
+    found = costs.predict_unmeasured(hardware, 14, 2, 16)
     assert found.parts["launches"] == pytest.approx(work.launches * 1e-6)
     assert found.parts["bytes"] == pytest.approx(work.bytes / 1e9)
     assert found.interval.value == pytest.approx(work.launches * 1e-6 + work.bytes / 1e9)
     assert found.label == "predicted, not measured"
     assert not found.interval.bounded
-    doubled = costs.predict_unmeasured(hardware, 10, 2, 16, calibration=[2.0] * 9, host_seconds=1.0)
+    doubled = costs.predict_unmeasured(hardware, 14, 2, 16, calibration=[2.0] * 9, host_seconds=1.0)
     assert doubled.interval.value == pytest.approx(2 * found.interval.value + 1)
     assert doubled.interval.low == pytest.approx(doubled.interval.high)
 

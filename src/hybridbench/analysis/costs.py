@@ -99,7 +99,7 @@ def work_of(kind: str, n_qubits: int, n_layers: int, batch_size: float, precisio
       samples.
     - kernels: operations as fused. States of up to `TILE` bits stay in a GPU's fast memory and cross to its own once each
       way. Above, a pass takes as many rotations as a tile has bits beyond its lowest, reads and writes one state forward
-      and two back. Launches 5, and 2 for each pass. Working set two states of all B samples.
+      and two back. Launches 6, and 2 for each pass. Working set two states of all B samples.
 
     Raises:
         ConfigurationError: an unknown kind or precision.
@@ -121,7 +121,7 @@ def work_of(kind: str, n_qubits: int, n_layers: int, batch_size: float, precisio
         crossings = 1 if n <= bits else math.ceil(n * n_layers / (bits - low))
         states = (2.0 if crossings == 1 else 6.0 * crossings) * batch_size
         operations, held = FLOPS_PER_AMPLITUDE * moved, 2.0 * batch_size
-        return Work(5.0 + 2.0 * crossings, batch_size, operations, states * size * state, held * state * size)
+        return Work(6.0 + 2.0 * crossings, batch_size, operations, states * size * state, held * state * size)
     return Work(launches, batch_size, FLOPS_PER_AMPLITUDE * moved, 2 * size * moved, held * state * size)
 
 

@@ -208,10 +208,12 @@ ATLAS: dict[str, Entry] = {
     "atlas_surface": Entry(
         atlas.surface,
         "atlas",
-        "The break-even atlas: which route is the fastest over qubits and batch size (two layers, all cores), and how many "
-        "times faster than KerasLayer as shipped the fastest one is. By the cost model, where there are measurements near.",
-        "Maps with qubits to the right and batch size upwards, coloured by the fastest route and by the factor over "
-        "KerasLayer as shipped; grey where nothing was measured near, small rings at the measured sizes.",
+        "The break-even atlas over qubits and batch size (two layers, all cores). Left: the fastest of PennyLane's own "
+        "routes. Right: how many times faster than KerasLayer as shipped the fastest of all routes is. By the cost model, "
+        "where there are measurements near.",
+        "Maps with qubits to the right and batch size upwards, coloured by the fastest of PennyLane's own routes and by the "
+        "factor of the fastest of all over KerasLayer as shipped; grey where nothing was measured near, small rings at the "
+        "measured sizes.",
         says=atlas.surface_say,
     ),
     "atlas_speedups": Entry(

@@ -218,8 +218,8 @@ def _gpu(table: pd.DataFrame, offers: Sequence[Offer], size: tuple[int, int, int
         verdict = "would pay" if found.high < cpu.low else "would not pay" if found.low > cpu.high else "too close to say"
         lines.append(f"{name} {Number.of(found.map(lambda s: 1e3 * s, 'ms')).text} ({verdict})")
     return (
-        f"{text} Predicted, not measured, from datasheets, for a compiled circuit in complex64 that launches one kernel a "
-        f"pass: {'; '.join(lines)}. The intervals are how far the same formula misses public times of a V100."
+        f"{text} Predicted, not measured, from datasheets, for a compiled circuit in complex64 by the launches and passes "
+        f"of the CUDA engine: {'; '.join(lines)}. The intervals are how far the same formula misses public times of a V100."
     )
 
 

@@ -259,8 +259,8 @@ def measure_command(
 ) -> None:
     """Measure this machine: one training step by every route, at sizes from 2 to 20 qubits, for 'hybridbench recommend'.
 
-    Takes at most five minutes on two cores, with --full about twenty. Records go to build/records/atlas; a run that was cut
-    off, by Ctrl-C too, continues with what is missing. Let nothing else run meanwhile.
+    Takes at most five minutes on two cores, with --full about twenty-five. Records go to build/records/atlas; a run that
+    was cut off, by Ctrl-C too, continues with what is missing. Let nothing else run meanwhile.
 
     **Examples**
 
