@@ -885,7 +885,7 @@ def write_gpu_atlas(build, launch, byte, machine="m1", proof='{"gpu": "Test GPU"
 
 
 @pytest.mark.parametrize(
-    ("launch", "byte", "expected"), [(1e-7, 1e-10, "confirmed"), (2e-5, 1e-12, "refuted"), (2.2e-5, 4.5e-11, "open")]
+    ("launch", "byte", "expected"), [(1e-7, 1e-10, "confirmed"), (2e-5, 1e-12, "refuted"), (2.2e-5, 4.3e-10, "open")]
 )
 def test_c27_launches_or_memory_traffic(build, launch, byte, expected):
     write_gpu_atlas(build, launch, byte, scatter=0.4 if expected == "open" else 0.05)
