@@ -527,8 +527,8 @@ def test_changed_settings_of_the_qnode_count():
 def test_xla_needs_an_engine_that_it_can_compile():
     with pytest.raises(Exception, match="ConfigurationError: engine 'cpu' cannot run under XLA"):
         fit(KerasLayer(make_qnode(), SHAPES, N, engine="cpu"), jit_compile=True)
-    with pytest.raises(ConfigurationError, match="Unknown engine 'cuda'"):
-        KerasLayer(make_qnode(), SHAPES, N, engine="cuda")
+    with pytest.raises(ConfigurationError, match="Unknown engine 'gpu'"):
+        KerasLayer(make_qnode(), SHAPES, N, engine="gpu")
 
 
 # --- what cannot be compiled ----------------------------------------------------------------------------------------------

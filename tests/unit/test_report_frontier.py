@@ -213,7 +213,7 @@ def test_numbers_have_names_intervals_and_words():
 def test_step_times_of_the_atlas_have_exponents():
     rows = [
         {
-            "study": "atlas", "record": f"{n}-{batch}", "machine": "m1", "part": "step", "threads": threads,
+            "study": "atlas", "record": f"{n}-{batch}", "machine": "m1", "gpus": "", "part": "step", "threads": threads,
             "route": "a route", "precision": "complex64", "n_qubits": n, "n_layers": 2, "batch_size": batch,
             "seconds": 1e-3 + 1e-7 * 2.0**n,
         }

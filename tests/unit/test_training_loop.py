@@ -50,7 +50,8 @@ def test_the_loop_equals_keras_fit():
     model.compile(loop.make_optimizer("adam", config.learning_rate), loop.loss_of(task))
     order = np.concatenate(list(loop.batches(len(task.x_train), config.batch_size, np.random.default_rng(config.seed))))
     model.fit(task.x_train[order], task.y_train[order], batch_size=config.batch_size, shuffle=False, verbose=0)
-    assert model.evaluate(task.x_val, task.y_val, verbose=0) == pytest.approx(rows[-1]["val_loss"], abs=1e-9)
+    # Adam divides by the root of squares: where a gradient is rounding error, rounding decides the step.
+    assert model.evaluate(task.x_val, task.y_val, verbose=0) == pytest.approx(rows[-1]["val_loss"], abs=1e-7)
 
 
 def test_divergence_names_step_and_settings_or_is_recorded():

@@ -100,7 +100,7 @@ def test_the_command_and_the_target_are_explained():
     if make is None:
         pytest.skip("there is no make")
     done = subprocess.run(
-        [make, "-n", "-o", "setup", "gpu", "PART=engine", "MINUTES=5"],
+        [make, "--no-print-directory", "-n", "-o", "setup", "gpu", "PART=engine", "MINUTES=5"],
         cwd=paths.root(),
         capture_output=True,
         text=True,

@@ -243,7 +243,7 @@ class CostModel:
         within = bool(away[closest] <= math.log2(NEAR_FACTOR) + 1e-12)
         inside = self._hull is not None and bool(self._hull.find_simplex(point) >= 0)
         cell = tuple(int(size) for size in self.cells.iloc[closest][list(AXES)])
-        return Nearest(within or inside, bool(away[closest] == 0), cell, float(2.0 ** away[closest]))
+        return Nearest(within or inside, bool(away[closest] == 0), cell, float(2.0 ** min(away[closest], 1000)))
 
     @cached_property
     def _fitted(self) -> pd.Series:

@@ -234,6 +234,7 @@ def _atlas(records: Records) -> Numbers:
     timed = table[table["seconds"].notna()]
     found: Numbers = {
         "atlas_cells": Number(len(cells), records=tables.cite(table)),
+        "atlas_sizes": Number(len(cells.drop_duplicates(["n_qubits", "n_layers", "batch_size"]))),
         "atlas_cells_held_out": Number(int((cells["role"] == "held_out").sum())),
         "atlas_times": Number(len(timed.drop_duplicates(["record", "arm"]))),
         "atlas_too_slow": Number(len(table[table["note"] != ""].drop_duplicates(["record", "arm"]))),

@@ -71,7 +71,7 @@ def require() -> ModuleType:
     try:
         name = cuda.get_current_device().name if not simulated() else SIMULATOR
     except (cuda.cudadrv.error.CudaSupportError, cuda.cudadrv.driver.CudaAPIError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split()).rstrip(" .:)")[:200]
         raise BackendError(f"The CUDA engine found no NVIDIA GPU ({reason}). Nothing ran; use engine='cpu'.") from error
     _Counters.device = name.decode() if isinstance(name, bytes) else str(name)
     return cuda

@@ -531,6 +531,8 @@ def run(
                 left.append(cell)
                 process.close()
                 process = None
+                # It took at least so long: the next ones may too.
+                done, spent = done + expected[id(cell)], spent + time.monotonic() - start
                 continue
             store.write(cell, rows, proof)
             served += 1

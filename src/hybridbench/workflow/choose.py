@@ -17,6 +17,7 @@ from hybridbench.measurement.machine import this_machine
 
 HEADER = ("route", "states", "a training step", "times as fast as shipped", "evidence")
 PRECISIONS = ("complex64", "complex128")
+TOO_FEW = "too few cells"
 #: Processors whose datasheets are asked where no GPU was measured.
 SHOWN_HARDWARE = ("T4", "A100", "H100")
 
@@ -138,16 +139,16 @@ def _step(rows: pd.DataFrame, size: tuple[int, int, int]) -> tuple[Interval | No
     measured = costs.measured(costs.cells_of(rows), size)
     if measured is not None:
         return measured, f"measured, {measured.n} samples"
+    notes = rows[(rows["note"] != "") & (rows[list(costs.AXES)] == size).all(axis=1)]["note"]
     try:
         model = costs.fitted(rows)
     except NotMeasured as gap:
-        return None, f"too few cells: {gap}"
+        return None, notes.iloc[0] if len(notes) else f"{TOO_FEW}: {gap}"
     nearest = model.nearest(*size)
     n_qubits, n_layers, batch_size = nearest.cell
     where = f"({n_qubits}, {n_layers}, {batch_size})"
     if nearest.near:
         return model.predict(*size), f"model; nearest {where}"
-    notes = rows[(rows["note"] != "") & (rows[list(costs.AXES)] == size).all(axis=1)]["note"]
     return None, notes.iloc[0] if len(notes) else f"nearest {where}"
 
 
@@ -170,6 +171,11 @@ def _faster(
 
 def _answer(offers: Sequence[Offer], size: tuple[int, int, int]) -> str:
     known = [offer for offer in offers if offer.step]
+    if not known and any(offer.evidence.startswith(TOO_FEW) for offer in offers):
+        return (
+            "There are too few cells for a cost model, and none of this size: run 'hybridbench measure' again, it goes on "
+            "with what is missing."
+        )
     if not known:
         return (
             f"There is {NOT_NEAR}: {size[0]} qubits, {size[1]} layers and batch {size[2]} lie outside what was measured, "
@@ -201,7 +207,7 @@ def _gpu(table: pd.DataFrame, offers: Sequence[Offer], size: tuple[int, int, int
     text = "No GPU measurement."
     if not others:
         return text
-    cpu = others[0].step
+    cpu, precision = others[0].step, others[0].precision
     calibration = public.public_calibration(public.read_public())
     # What Keras does on the host for each step stays, whatever computes the circuit.
     keras = [costs.fitted(rows) for _, rows in table[table["route"] == COMPILED].groupby("precision") if _enough(rows)]
@@ -210,16 +216,20 @@ def _gpu(table: pd.DataFrame, offers: Sequence[Offer], size: tuple[int, int, int
     for name in SHOWN_HARDWARE:
         try:
             found = costs.predict_unmeasured(
-                costs.HARDWARE[name], *size, calibration=calibration, host_seconds=host
+                costs.HARDWARE[name], *size, precision=precision, calibration=calibration, host_seconds=host
             ).interval
         except MemoryEstimateError:
             lines.append(f"{name} too little memory")
             continue
         verdict = "would pay" if found.high < cpu.low else "would not pay" if found.low > cpu.high else "too close to say"
+        # What is mostly this machine's own work is no prediction of a GPU.
+        verdict = "too close to say" if 2 * host > found.value else verdict
         lines.append(f"{name} {Number.of(found.map(lambda s: 1e3 * s, 'ms')).text} ({verdict})")
     return (
-        f"{text} Predicted, not measured, from datasheets, for a compiled circuit in complex64 by the launches and passes "
-        f"of the CUDA engine: {'; '.join(lines)}. The intervals are how far the same formula misses public times of a V100."
+        f"{text} Predicted, not measured, from datasheets, for a circuit compiled in {precision} with the launches and "
+        f"passes of the CUDA engine: {'; '.join(lines)}. In each are {1e3 * host:.2g} ms of Keras's own work, fitted on "
+        "this CPU; TensorFlow's work between host and GPU is not. The intervals are how far the same formula misses public "
+        "times of a V100."
     )
 
 
@@ -236,8 +246,8 @@ def _rests_on(table: pd.DataFrame) -> str:
         f"It rests on {len(cells)} measured cells of machine {table['machine'].iloc[0]} ({when}): a dense layer, angle "
         "embedding, strongly entangling layers, expectation values and a dense layer, trained with Adam. An interval of a "
         "cost model is for the next measurement on that machine; other machines are faster or slower, but ratios carry over "
-        "better than times. 'hybridbench measure' takes about five minutes to add this machine; then ask again with "
-        "--source build."
+        "better than times. To add a machine, run 'hybridbench measure' there (about five minutes if it does nothing else) "
+        "and ask with --source build."
     )
 
 

@@ -275,6 +275,7 @@ def measure_command(
     from hybridbench.analysis.tables import Number
     from hybridbench.errors import ConfigurationError
     from hybridbench.measurement.records import RecordStore
+    from hybridbench.measurement.timing import TimingError
     from hybridbench.training import atlas
     from hybridbench.workflow.run import duration
 
@@ -291,7 +292,16 @@ def measure_command(
         arms = "; ".join(arm for arm, other in missing.items() if other == why)
         print(f"Not measured here, {why}: {arms}.", file=sys.stderr)
     limit = minutes if minutes is not None or full else 5.0
-    table, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
+    try:
+        table, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
+    except KeyboardInterrupt:
+        kept = len(list(store.folder.glob("*.parquet")))
+        print(f"\nStopped. {kept} cells are kept, and the same command goes on with what is missing.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if not next(store.folder.glob("*.parquet"), None):
+        raise TimingError(
+            f"{limit:g} minutes were too short for a single cell, and nothing was recorded: give more --minutes."
+        )
     print(f"{len(list(store.folder.glob('*.parquet')))} cells are in {paths.relative(store.folder)}.")
     if left:
         why = f"did not fit into {limit:g} minutes" if limit else "took far longer than expected, as on a busy machine"
