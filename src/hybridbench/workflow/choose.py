@@ -221,9 +221,9 @@ def _gpu(table: pd.DataFrame, offers: Sequence[Offer], size: tuple[int, int, int
         except MemoryEstimateError:
             lines.append(f"{name} too little memory")
             continue
-        verdict = "would pay" if found.high < cpu.low else "would not pay" if found.low > cpu.high else "too close to say"
-        # What is mostly this machine's own work is no prediction of a GPU.
-        verdict = "too close to say" if 2 * host > found.value else verdict
+        # Keras's own work beside a GPU may be another: only what pays with twice as much of it is said to pay.
+        pays = found.high + host < cpu.low
+        verdict = "would pay" if pays else "would not pay" if found.low > cpu.high else "too close to say"
         lines.append(f"{name} {Number.of(found.map(lambda s: 1e3 * s, 'ms')).text} ({verdict})")
     return (
         f"{text} Predicted, not measured, from datasheets, for a circuit compiled in {precision} with the launches and "
