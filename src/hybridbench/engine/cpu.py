@@ -184,9 +184,7 @@ def state(
     Arguments and errors as in `expectations`.
     """
     amplitudes = _call(False, program, shared, sample, precision, initial, None, True, threads)
-    if not program.phase:
-        return amplitudes
-    return amplitudes * np.exp(1j * global_phase(program, shared, sample)).astype(precision)[:, None]
+    return with_phase(program, shared, sample, amplitudes)
 
 
 def expectations_vjp(
@@ -229,6 +227,13 @@ def state_vjp(
         return _call(False, program, shared, sample, precision, initial, None, True, threads)
 
     return with_phase_gradient(program, shared, sample, cotangent, pull, amplitudes)
+
+
+def with_phase(program: Program, shared: np.ndarray, sample: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
+    """States (batch, 2**n_qubits) with the global phase that the program leaves out of them, of the same type."""
+    if not program.phase:
+        return amplitudes
+    return amplitudes * np.exp(1j * global_phase(program, shared, sample)).astype(amplitudes.dtype)[:, None]
 
 
 def with_phase_gradient(

@@ -19,7 +19,7 @@ import numpy as np
 
 from hybridbench.engine import encoding as E
 from hybridbench.engine import passes as P
-from hybridbench.engine.cpu import REAL, checked, global_phase, with_phase_gradient
+from hybridbench.engine.cpu import REAL, checked, with_phase, with_phase_gradient
 from hybridbench.engine.encoding import encode
 from hybridbench.engine.program import Angle, Kind, Program
 from hybridbench.errors import BackendError, ConfigurationError, MemoryEstimateError, check_name
@@ -548,9 +548,7 @@ def state(
     """State vectors with their global phase, (batch, 2**n_qubits) in wire order, as `cpu.state`."""
     with LOCK:
         amplitudes = _started(program, shared, sample, precision, initial, True).states()
-    if not program.phase:
-        return amplitudes
-    return amplitudes * np.exp(1j * global_phase(program, shared, sample)).astype(precision)[:, None]
+    return with_phase(program, shared, sample, amplitudes)
 
 
 def state_vjp(

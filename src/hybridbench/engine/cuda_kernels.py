@@ -143,21 +143,27 @@ def _walsh(p, start, bits, first, workers):
 
 
 @cuda.jit(device=True)
+def _rotated(ar, ai, br, bi, real_code, place, angle):
+    """The amplitudes a and b of one qubit after a rotation about the axis at `place`."""
+    c, s = math.cos(0.5 * angle), math.sin(0.5 * angle)
+    x, y, z = s * real_code[place], s * real_code[place + 1], s * real_code[place + 2]
+    return (
+        c * ar + z * ai - y * br + x * bi,
+        c * ai - z * ar - y * bi - x * br,
+        y * ar + x * ai + c * br - z * bi,
+        y * ai - x * ar + c * bi + z * br,
+    )
+
+
+@cuda.jit(device=True)
 def _run_matrix(code, real_code, run, shared):
     """|a|, |b|, alpha and gamma of a run's matrix exp(i d) RZ(alpha) RY(beta) RZ(gamma) with first column (a, b)."""
     at = code[E.AT_RUNS] + run * E.RUN
     ar, ai, br, bi = 1.0, 0.0, 0.0, 0.0
     for r in range(code[at], code[at] + code[at + 1]):
         place = code[E.AT_RUN_ROTATIONS] + r * E.ROTATION
-        half = 0.5 * _shared_value(code, real_code, place + 3, shared)
-        c, s = math.cos(half), math.sin(half)
-        x, y, z = s * real_code[place], s * real_code[place + 1], s * real_code[place + 2]
-        ar, ai, br, bi = (
-            c * ar + z * ai - y * br + x * bi,
-            c * ai - z * ar - y * bi - x * br,
-            y * ar + x * ai + c * br - z * bi,
-            y * ai - x * ar + c * bi + z * br,
-        )
+        angle = _shared_value(code, real_code, place + 3, shared)
+        ar, ai, br, bi = _rotated(ar, ai, br, bi, real_code, place, angle)
     up, down = math.atan2(ai, ar), math.atan2(bi, br)
     return math.sqrt(ar * ar + ai * ai), math.sqrt(br * br + bi * bi), down - up, -down - up
 
@@ -444,15 +450,8 @@ def kernels(precision: str) -> SimpleNamespace:
             place = code[E.AT_PRODUCT] + 2 * bit
             for r in range(code[place], code[place] + code[place + 1]):
                 here = rotations + r * E.ROTATION
-                angle = 0.5 * _value(code, real_code, here + 3, shared, sample, row)
-                c, s = math.cos(angle), math.sin(angle)
-                x, y, z = s * real_code[here], s * real_code[here + 1], s * real_code[here + 2]
-                ar, ai, br, bi = (
-                    c * ar + z * ai - y * br + x * bi,
-                    c * ai - z * ar - y * bi - x * br,
-                    y * ar + x * ai + c * br - z * bi,
-                    y * ai - x * ar + c * bi + z * br,
-                )
+                angle = _value(code, real_code, here + 3, shared, sample, row)
+                ar, ai, br, bi = _rotated(ar, ai, br, bi, real_code, here, angle)
             store[at + 4 * bit], store[at + 4 * bit + 1] = ar, ai
             store[at + 4 * bit + 2], store[at + 4 * bit + 3] = br, bi
 
