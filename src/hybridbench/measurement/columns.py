@@ -60,6 +60,7 @@ COLUMNS: dict[str, Column] = {
     "processes": Column("1", "processes that each arm ran in, one after the other"),
     "budget_seconds": Column("s", "how long an arm gave samples in one process"),
     "role": Column("-", "what a cell of the atlas is for: line or fit (both fitted), held_out (the model never sees it)"),
+    "repetition": Column("1", "pass over the grid of the atlas that a cell was measured in; each pass in other processes"),
     "limit_seconds": Column("s", "how long an arm had for all its samples in a cell of the atlas"),
     "n_pairs": Column("1", "random pairs of parameter sets behind an expressibility"),
     "n_points": Column("1", "random parameter points behind an average"),

@@ -8,11 +8,16 @@ The rules are those of `hybridbench.measurement.timing`, which does the timing: 
 interleaved within each sample, first calls apart. To start a process takes longer than most cells, so up to
 `CELLS_A_PROCESS` cells of the same threads share one, one after the other. Cells of all roles are dealt to the processes at
 random.
+
+One and the same step differs from process to process by more than from call to call, most of all on a shared host. So the
+whole grid is measured `REPETITIONS` times, one pass after the other and dealt to other processes each time, and what counts
+is a cell's median over them.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import math
 import os
@@ -49,6 +54,8 @@ LARGEST_WORK = 2**27
 #: An arm gets this long in a cell for all its samples, and in a cell that is to reach far for the slow routes.
 LIMIT_SECONDS, REACH_SECONDS = 10.0, 90.0
 CELLS_A_PROCESS = 12
+#: Passes over the full grid: the least of which the median is not moved by one slow process.
+REPETITIONS = 3
 WARMUP = 2
 #: A sample of a compiled route is the mean of as many steps as fill about this, at most `MOST_STEPS`.
 SAMPLE_SECONDS, MOST_STEPS = 0.05, 50
@@ -164,10 +171,11 @@ class AtlasCell:
     limit_seconds: float = LIMIT_SECONDS  #: how long an arm may take for all its samples
     samples: int = MIN_SAMPLES
     warmup: int = WARMUP
+    repetition: int = 1  #: which pass over the grid, from 1; each pass times the cell in another process
     revision: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("n_qubits", "n_layers", "batch_size", "threads"):
+        for name in ("n_qubits", "n_layers", "batch_size", "threads", "repetition"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"{name} is {value!r}, and must be a whole number of at least 1.")
@@ -288,7 +296,7 @@ def cells(full: bool = True, threads: Iterable[int] | None = None, routes: Seque
     """The cells of the atlas, in the order in which they are measured.
 
     Args:
-        full: the shipped grid; else the short one, a part of it, on all cores.
+        full: the shipped grid, `REPETITIONS` times; else the short one, a part of it, once and on all cores.
         threads: numbers of threads; 1 and all cores where left out.
         routes: what is timed; all that can be taken here where left out.
 
@@ -300,25 +308,28 @@ def cells(full: bool = True, threads: Iterable[int] | None = None, routes: Seque
     if bad := [count for count in wanted if not 1 <= count <= cores]:
         raise ConfigurationError(f"threads is {bad[0]}; this process may use 1 to {cores}.")
     routes = usable_routes()[0] if routes is None else list(routes)
+    passes = range(1, REPETITIONS + 1) if full else (1,)
     found: list[AtlasCell] = []
-    for count in wanted:
+    for repetition, count in itertools.product(passes, wanted):
         lines, fit, held_out = _sizes(count == max(wanted))
         if not full:
             lines = dict.fromkeys(SHORT_LINES, LIMIT_SECONDS)
             # Enough that the slow routes can follow for a model of them.
             fit, held_out = fit[:6] + fit[11:12], held_out[:2] + held_out[6:8]
-        own = [AtlasCell(*size, count, "line", arms_of(routes, size), limit) for size, limit in lines.items()]
-        rest = [AtlasCell(*size, count, "fit", arms_of(routes, size)) for size in fit]
-        rest += [AtlasCell(*size, count, "held_out", arms_of(routes, size)) for size in held_out]
-        shuffle = random.Random(ORDER_SEED + count)
+        sized = [(size, "line", limit) for size, limit in lines.items()]
+        sized += [(size, role, LIMIT_SECONDS) for role, sizes in (("fit", fit), ("held_out", held_out)) for size in sizes]
+        own = [
+            AtlasCell(*size, count, role, arms_of(routes, size), limit, repetition=repetition) for size, role, limit in sized
+        ]
+        shuffle = random.Random(ORDER_SEED + count + 1000 * (repetition - 1))
         if full:
             # Otherwise a process would hold cells of one kind, and what differs from process to process would look like it.
-            own += rest
             shuffle.shuffle(own)
         else:
             # In order of use: a run that has little time still has a point of every axis, and some of every role.
+            rest = own[len(lines) :]
             shuffle.shuffle(rest)
-            own = own[:4] + rest + own[4:]
+            own = own[:4] + rest + own[4 : len(lines)]
         found += own
     return found
 
