@@ -78,6 +78,13 @@ def atlas(scatter=0.05, noise=0.03, planted=None, machine="m1", threads=(2,), se
     return pd.DataFrame(rows)
 
 
+def passes(slow=1.0, count=3, **given):
+    """The same cells from several processes, one seed each; in the last one everything takes `slow` times as long."""
+    tables = [atlas(seed=seed, **given) for seed in range(count)]
+    tables[-1] = tables[-1].assign(seconds=slow * tables[-1]["seconds"])
+    return pd.concat([table.assign(record=table["record"] + f"-{i}") for i, table in enumerate(tables)], ignore_index=True)
+
+
 def write(build, table):
     """The table as records of this machine in the folder `build`."""
     folder = build / "records" / "atlas"

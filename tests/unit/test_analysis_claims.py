@@ -490,6 +490,8 @@ def write_c17(success, progress, seeds=8, noise=0.01):
         (-0.1, -0.1, 0.01, "refuted"),
         (0.1, 0.1, 0.01, "refuted"),
         (0.0, -0.1, 0.001, "refuted"),  # equal success is no escape
+        (0.017, -0.1, 0.0001, "refuted"),  # equal: within two points
+        (0.023, -0.1, 0.0001, "confirmed"),
         (0.03, -0.1, 0.1, "open"),
         (0.1, 0.0, 0.01, "open"),
     ],
@@ -917,6 +919,7 @@ def test_numbers_of_the_atlas_are_those_of_its_records(build):
     found = numbers.numbers_of(Records("build"))
     table = Records("build")["atlas"]
     assert found["atlas_cells"].value == table["record"].nunique()
+    assert (found["atlas_processes"].value, "atlas_process_spread" in found) == (1, False)
     own = table[(table[["n_qubits", "n_layers", "batch_size"]] == (8, 2, 32)).all(axis=1)].groupby("arm")["seconds"].median()
     factor = own["KerasLayer, default.qubit, complex128"] / own["hybridbench.KerasLayer, complex64"]
     assert found["atlas_speedup_hybridbench_keraslayer_complex64_8_2_32"].value == pytest.approx(factor)
@@ -925,6 +928,14 @@ def test_numbers_of_the_atlas_are_those_of_its_records(build):
     assert found["cost_public_small_unbatched"].value == found["cost_public_small_unbatched"].n
     assert found["cost_public_large_unbatched"].value == found["cost_public_large_unbatched"].n
     assert found["cost_public_batch_1000"].value == found["cost_public_batch_1000"].n
+    # Several processes are no further cells.
+    atlas_tables.write(build, atlas_tables.passes(2.0))
+    more = numbers.numbers_of(Records("build"))
+    for name in ("atlas_cells", "atlas_sizes", "atlas_cells_held_out", "atlas_times", "atlas_too_slow", "cost_held_out"):
+        assert more[name].value == found[name].value, name
+    assert more["atlas_processes"].value == 3
+    assert 1.5 < more["atlas_process_spread"].value <= more["atlas_process_spread_twentieth"].value < 3
+    assert more["atlas_process_spread_largest"].value >= more["atlas_process_spread_twentieth"].value
     # Another record, another number.
     atlas_tables.write(build, atlas_tables.atlas(spoil=("held_out",)))
     assert numbers.numbers_of(Records("build"))["cost_held_out_within"].value == 0

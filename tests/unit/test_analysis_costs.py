@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from functools import cache
 
 import atlas_tables
@@ -327,3 +328,100 @@ def test_rows_without_times_are_no_cells():
     found = costs.cells_of(own)
     assert len(found) == own.loc[own["seconds"].notna(), "record"].nunique()
     assert isinstance(found, pd.DataFrame)
+
+
+# -------------------------------------------------------------------------------------------------- several processes
+CELL = (8, 2, 32)
+
+
+def at_centre(table):
+    return table[(table[list(costs.AXES)] == CELL).all(axis=1) & table["seconds"].notna()]
+
+
+def test_a_slow_process_hardly_moves_a_cell_and_widens_its_interval():
+    steady, slow = (atlas_tables.passes(factor, scatter=0.01) for factor in (1.0, 2.0))
+    before, after = (costs.measured(costs.cells_of(rows_of(table, COMPILED)), CELL) for table in (steady, slow))
+    assert after.value == pytest.approx(before.value, rel=0.15)
+    # What the interval rests on are the processes, however many samples they gave.
+    assert (before.n, after.n) == (3, 3)
+    assert before.high / before.low < 1.4
+    assert after.high > 1.7 * before.value
+    cells = costs.cells_of(rows_of(slow, COMPILED))
+    assert (cells["processes"] == 3).all()
+    assert cells["log_error"].mean() > 2 * costs.cells_of(rows_of(steady, COMPILED))["log_error"].mean()
+
+
+def test_a_slow_process_leaves_ratios_as_they_are():
+    steady, slow = (at_centre(atlas_tables.passes(factor, scatter=0.0)) for factor in (1.0, 3.0))
+    arms = ", ".join(COMPILED), ", ".join(SHIPPED)
+    before, after = costs.ratio_of(steady, *arms), costs.ratio_of(slow, *arms)
+    assert (before.n, after.n) == (3, 3)
+    assert after.value == pytest.approx(before.value, rel=0.05)
+    assert after.high / after.low < 1.2
+
+
+def test_one_or_two_processes_have_the_interval_of_their_samples():
+    two = at_centre(atlas_tables.passes(count=2))
+    own = two[two["arm"] == ", ".join(COMPILED)]
+    assert costs.measured(costs.cells_of(own), CELL).n == len(own) == 24
+    assert costs.ratio_of(two, ", ".join(COMPILED), ", ".join(SHIPPED)).n == 24
+
+
+def test_arms_that_no_process_timed_together_have_no_ratio():
+    both = at_centre(atlas_tables.passes(count=2))
+    first = both["record"] == both["record"].min()
+    apart = both[first == (both["route"] == SHIPPED[0])]
+    assert costs.ratio_of(apart, ", ".join(COMPILED), ", ".join(SHIPPED)) is None
+
+
+def test_process_spread_is_the_longest_median_over_the_shortest():
+    found = costs.process_spread(atlas_tables.passes(2.0, scatter=0.0, noise=0.001))
+    assert found.median() == pytest.approx(2.0, rel=0.15)
+    assert costs.process_spread(TABLE).empty
+
+
+def test_two_processes_that_differ_show_it_in_their_interval():
+    two = at_centre(atlas_tables.passes(2.0, count=2, scatter=0.0))
+    own = two[two["arm"] == ", ".join(COMPILED)]
+    medians = own.groupby("record")["seconds"].median()
+    found = costs.measured(costs.cells_of(own), CELL)
+    assert found.low <= medians.min() < medians.max() <= found.high
+
+
+def test_a_cell_that_was_too_slow_in_one_process_is_not_the_median_of_the_fast_ones():
+    table = rows_of(atlas_tables.passes(), COMPILED)
+    last = (table["record"] == "m1-2-8-2-32-2") & (table["sample"] == 0)
+    assert last.sum() == 1
+    spoilt = table.drop(table.index[(table["record"] == "m1-2-8-2-32-2") & (table["sample"] > 0)])
+    spoilt.loc[last, ["seconds", "note"]] = [np.nan, "not timed: a sample takes too long"]
+    assert costs.measured(costs.cells_of(table), CELL).n == 3
+    assert costs.measured(costs.cells_of(spoilt), CELL) is None
+    assert len(costs.cells_of(spoilt)) == len(costs.cells_of(table)) - 1
+
+
+def test_speedups_have_one_row_a_cell_and_arm_however_many_processes():
+    one, three = costs.speedups(TABLE), costs.speedups(atlas_tables.passes())
+    assert len(one) == len(three)
+    assert set(three["n"]) == {3}
+
+
+def test_a_prediction_is_for_one_more_process():
+    """Cells are medians of three: one process scatters by more than they do."""
+    rng = np.random.default_rng(3)
+    table = rows_of(atlas_tables.passes(scatter=0.0, noise=0.01), COMPILED)
+    each = {record: rng.lognormal(0, 0.2) for record in sorted(table["record"].unique())}
+    found = costs.fit(table.assign(seconds=table["seconds"] * table["record"].map(each)), 30)
+    assert found.process_scatter == pytest.approx(0.2, rel=0.25)
+    assert found.scatter < 0.17
+    predicted = found.predict(*CELL)
+    alone = replace(found, process_scatter=0.0).predict(*CELL)
+    assert predicted.high / predicted.low > 1.2 * alone.high / alone.low
+    assert model_of(COMPILED).process_scatter == 0.0
+
+
+def test_a_machine_is_chosen_by_its_cells_and_not_by_how_often_they_were_measured():
+    often = atlas_tables.passes(machine="m1")
+    often = often[often["n_qubits"] < 10]
+    table = pd.concat([often, atlas_tables.atlas(machine="m2")], ignore_index=True)
+    assert often["record"].nunique() > table.loc[table["machine"] == "m2", "record"].nunique()
+    assert set(costs.one_machine(table)["machine"]) == {"m2"}

@@ -468,3 +468,59 @@ def test_performance_profile_rises_to_the_share_of_solved_problems(rows):
     assert (found.diff().dropna() >= 0).all(axis=None)
     assert found.loc[90].tolist() == np.isfinite(times).mean().tolist()
     assert found.loc[1].sum() >= np.isfinite(times).any(axis=1).mean() - 1e-9  # someone is the fastest
+
+
+# ------------------------------------------------------------------------------------------- times from several processes
+def times(*processes):
+    return {index: np.asarray(samples, float) for index, samples in enumerate(processes)}
+
+
+def test_a_ratio_is_that_of_the_medians_over_all_samples():
+    ratio = s.nested_ratio(times([4, 4, 5], [4, 4, 4], [3, 4, 4]), times([1, 2, 2], [2, 2, 2], [2, 2, 3]))
+    assert ratio.value == 2
+    assert ratio.low <= 2 <= ratio.high
+    assert ratio.n == 3
+
+
+def test_processes_that_differ_widen_the_interval_however_many_samples_they_gave():
+    steady, rng = times(*[np.ones(50)] * 3), np.random.default_rng(0)
+    jumping = times(*[level + 0.001 * rng.normal(size=50) for level in (1.0, 1.3, 1.6)])
+    wide = s.nested_ratio(jumping, steady)
+    assert wide.low < 1.05
+    assert wide.high > 1.55
+    same = times(*[1.3 + 0.001 * rng.normal(size=50) for _ in range(3)])
+    narrow = s.nested_ratio(same, steady)
+    assert narrow.high - narrow.low < 0.01
+
+
+def test_what_slows_a_whole_round_down_cancels():
+    slow = np.array([1.0, 2.0, 3.0])
+    a, b = times(*np.outer(slow, np.full(9, 6.0))), times(*np.outer(slow, np.full(9, 2.0)))
+    ratio = s.nested_ratio(a, b)
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((3, 3, 3))
+
+
+def test_samples_of_one_process_vary_too():
+    rng = np.random.default_rng(1)
+    a = s.nested_median(times(*rng.uniform(0, 1, (3, 9))))
+    assert a.high - a.low > 0.1
+
+
+def test_few_processes_give_no_interval():
+    assert not s.nested_ratio(times([1, 2], [1, 2]), times([1], [1])).bounded
+    assert not s.nested_median(times([1, 2, 3])).bounded
+    with pytest.raises(ValueError, match="same rounds"):
+        s.nested_ratio({0: np.ones(2)}, {1: np.ones(2)})
+
+
+def test_a_ratio_uses_the_processes_that_both_have():
+    ratio = s.nested_ratio({0: np.full(3, 8.0), 1: np.full(3, 2.0)}, {1: np.full(3, 1.0), 2: np.full(3, 100.0)})
+    assert (ratio.value, ratio.n) == (2, 1)
+
+
+def test_samples_that_were_taken_next_to_each_other_drift_together():
+    drift = np.random.default_rng(2).lognormal(0, 0.3, (3, 30))
+    together = s.nested_ratio(times(*(4 * drift)), times(*drift))
+    assert (together.low, together.high) == pytest.approx((4, 4))
+    apart = s.nested_ratio(times(*(4 * drift)), times(*drift[:, :-1]))
+    assert apart.high / apart.low > 1.1

@@ -1,4 +1,4 @@
-"""Ratios over processes and samples, and the benchmark's numbers against their goals."""
+"""The benchmark's numbers against their goals."""
 
 import bench_tables
 import numpy as np
@@ -9,57 +9,10 @@ from hybridbench.analysis import bench
 from hybridbench.errors import DataError
 
 
-def times(*processes):
-    return {index: np.asarray(samples, float) for index, samples in enumerate(processes)}
-
-
 def number(found, quantity, arm, against="", size=(8, 2, 32)):
     rows = found[(found["quantity"] == quantity) & (found["arm"] == arm) & (found["against"] == against)]
     (row,) = (row for row in rows.itertuples() if (row.n_qubits, row.n_layers, row.batch_size) == size)
     return row
-
-
-def test_a_ratio_is_that_of_the_medians_over_all_samples():
-    ratio = bench.nested_ratio(times([4, 4, 5], [4, 4, 4], [3, 4, 4]), times([1, 2, 2], [2, 2, 2], [2, 2, 3]))
-    assert ratio.value == 2
-    assert ratio.low <= 2 <= ratio.high
-    assert ratio.n == 3
-
-
-def test_processes_that_differ_widen_the_interval_however_many_samples_they_gave():
-    steady, rng = times(*[np.ones(50)] * 3), np.random.default_rng(0)
-    jumping = times(*[level + 0.001 * rng.normal(size=50) for level in (1.0, 1.3, 1.6)])
-    wide = bench.nested_ratio(jumping, steady)
-    assert wide.low < 1.05
-    assert wide.high > 1.55
-    same = times(*[1.3 + 0.001 * rng.normal(size=50) for _ in range(3)])
-    narrow = bench.nested_ratio(same, steady)
-    assert narrow.high - narrow.low < 0.01
-
-
-def test_what_slows_a_whole_round_down_cancels():
-    slow = np.array([1.0, 2.0, 3.0])
-    a, b = times(*np.outer(slow, np.full(9, 6.0))), times(*np.outer(slow, np.full(9, 2.0)))
-    ratio = bench.nested_ratio(a, b)
-    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((3, 3, 3))
-
-
-def test_samples_of_one_process_vary_too():
-    rng = np.random.default_rng(1)
-    a = bench.nested_median(times(*rng.uniform(0, 1, (3, 9))))
-    assert a.high - a.low > 0.1
-
-
-def test_few_processes_give_no_interval():
-    assert not bench.nested_ratio(times([1, 2], [1, 2]), times([1], [1])).bounded
-    assert not bench.nested_median(times([1, 2, 3])).bounded
-    with pytest.raises(ValueError, match="same rounds"):
-        bench.nested_ratio({0: np.ones(2)}, {1: np.ones(2)})
-
-
-def test_a_ratio_uses_the_processes_that_both_have():
-    ratio = bench.nested_ratio({0: np.full(3, 8.0), 1: np.full(3, 2.0)}, {1: np.full(3, 1.0), 2: np.full(3, 100.0)})
-    assert (ratio.value, ratio.n) == (2, 1)
 
 
 def test_findings_and_goals():

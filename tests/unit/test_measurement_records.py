@@ -8,6 +8,7 @@ import pytest
 from hybridbench import paths
 from hybridbench.errors import ConfigurationError, DataError
 from hybridbench.measurement import checksums, columns, machine, records
+from hybridbench.measurement.records import COMMANDS
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,17 @@ def test_a_damaged_record_is_named(store, damage):
 
 
 def test_no_records_says_what_to_run(store):
-    with pytest.raises(DataError, match="make reproduce"):
+    with pytest.raises(DataError, match="'hybridbench run'"):
         store.read()
+    with pytest.raises(DataError, match=r"No optimizers records .*'hybridbench study'"):
+        records.RecordStore("optimizers", store.folder).read()
+
+
+def test_the_commands_that_make_records_exist():
+    from hybridbench.workflow.cli import app
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert set(COMMANDS.values()) <= known
 
 
 def test_shipping_copies_own_records_and_a_damaged_table_is_refused(tmp_path, monkeypatch):

@@ -179,3 +179,21 @@ def test_a_typed_number_is_found_in_the_shipped_texts(tmp_path, name):
 def test_readme_tables_are_up_to_date():
     text = (paths.root() / "README.md").read_text()
     assert prose.with_tables(text, prose.load_claims()) == text, "run hybridbench.analysis.prose.update_readme()"
+
+
+def test_the_readme_describes_the_optimizer_study_as_it_is():
+    from hybridbench.analysis.optimizers import KINDS, LEFT_OUT
+    from hybridbench.training import study
+    from hybridbench.training.config import TrialConfig
+    from hybridbench.training.optimizers import OPTIMIZERS
+
+    words = dict(enumerate(("no", "one", "two", "three", "four", "five", "six", "seven", "eight"))) | {15: "fifteen"}
+    classification, regression, energies = (
+        words[len(set(KINDS[kind]) - {LEFT_OUT})] for kind in ("classification", "regression", "energy")
+    )
+    text = " ".join((paths.root() / "README.md").read_text().split())
+    assert (
+        f"{words[len(OPTIMIZERS)].capitalize()} optimizers, each tuned with the same budget on {classification} problems of "
+        f"classification, {regression} of regression and {energies} energies, with {len(study.SEEDS)} paired seeds and runs "
+        f"of {TrialConfig.steps} steps"
+    ) in text

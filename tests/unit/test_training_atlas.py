@@ -40,7 +40,11 @@ def test_every_cell_is_measured_in_several_passes_and_meets_other_neighbours_in_
     same = [[dataclasses.replace(c, repetition=1) for c in each] for each in passes]
     assert len({config_hash(c) for c in own}) == len(own) == atlas.REPETITIONS * len(passes[0])
     assert all({config_hash(c) for c in each} == {config_hash(c) for c in same[0]} for each in same)
-    assert same[0] != same[1] != same[2] != same[0]
+    starts = range(0, len(same[0]), atlas.CELLS_A_PROCESS)
+    together = [{frozenset(map(config_hash, each[i : i + atlas.CELLS_A_PROCESS])) for i in starts} for each in same]
+    assert not together[0] & together[1]
+    assert not together[1] & together[2]
+    assert not together[0] & together[2]
     assert {c.repetition for c in atlas.cells(full=False)} == {1}
 
 
@@ -235,6 +239,12 @@ def test_a_process_serves_some_cells_of_equal_threads(tmp_path, fake, monkeypatc
     wanted = [cell((n, 1, 2)) for n in (2, 3, 4, 5, 6)]
     atlas.run(wanted, RecordStore("atlas", tmp_path))
     assert fake.started == 3
+
+
+def test_a_process_never_serves_two_passes(tmp_path, fake):
+    wanted = [cell((n, 1, 2), repetition=number) for number in (1, 2, 3) for n in (2, 3)]
+    atlas.run(wanted, RecordStore("atlas", tmp_path))
+    assert (len(fake.asked), fake.started) == (6, 3)
 
 
 def test_cells_for_which_there_is_no_time_are_named_and_left(tmp_path, fake, monkeypatch):

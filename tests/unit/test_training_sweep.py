@@ -167,6 +167,9 @@ def test_a_configuration_that_kills_its_workers_is_named(store, monkeypatch):
     ("given", "message"),
     [
         ({"cluster": "loacl"}, "cluster is 'loacl', and must be 'local', 'here' or an address"),
+        ({"cluster": "tcp://host"}, "cluster is 'tcp://host', and must be .* an address as 'tcp://host:8786'"),
+        ({"cluster": "tcp://host:port"}, "cluster is 'tcp://host:port'"),
+        ({"cluster": "tcp://:8786"}, "cluster is 'tcp://:8786'"),
         ({"workers": 0}, "workers is 0, and must be a whole number of at least 1"),
     ],
 )

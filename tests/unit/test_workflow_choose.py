@@ -48,10 +48,20 @@ def test_what_was_measured_is_told_as_it_was_measured(own):
     for (route, precision), offer in offers.items():
         own_rows = rows[(rows["route"] == route) & (rows["precision"] == precision)]
         assert offer.step.value == pytest.approx(own_rows["seconds"].median())
-        assert offer.evidence == "measured, 12 samples"
+        assert offer.evidence == "measured in 1 process"
     assert offers[costs.SHIPPED, "complex128"].faster is None
     compiled, shipped = offers[costs.COMPILED, "complex64"], offers[costs.SHIPPED, "complex128"]
     assert compiled.faster.value == pytest.approx(shipped.step.value / compiled.step.value)
+
+
+def test_what_several_processes_measured_says_so_and_is_one_cell(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path))
+    atlas_tables.write(tmp_path, atlas_tables.passes())
+    choice = ask(8, 32, 2)
+    assert {offer.evidence for offer in choice.offers} == {"measured in 3 processes"}
+    assert all(offer.step.n == 3 for offer in choice.offers)
+    cells = atlas_tables.atlas()[list(costs.AXES)].drop_duplicates()
+    assert f"It rests on {len(cells)} measured cells of machine m1" in choice.rests_on
 
 
 def test_far_from_every_measurement_nothing_is_predicted(own):
@@ -140,7 +150,7 @@ def test_few_cells_are_no_model_but_what_was_measured_is_still_told(tmp_path, mo
     few = TABLE[(TABLE["threads"] == 2) & TABLE["record"].isin(TABLE["record"].unique()[39:44])]
     atlas_tables.write(tmp_path, few)
     measured = ask(*(int(few[name].iloc[0]) for name in ("n_qubits", "batch_size", "n_layers")))
-    assert measured.offers[0].evidence == "measured, 12 samples"
+    assert measured.offers[0].evidence == "measured in 1 process"
     assert all(offer.step is None for offer in ask(20, 32, 2).offers)
     assert "5 cells" in ask(20, 32, 2).offers[0].evidence
 

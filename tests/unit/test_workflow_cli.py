@@ -224,6 +224,23 @@ def test_study_refuses_what_cannot_be_in_one_line(checkout, monkeypatch, capsys,
     assert not (checkout / "build").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "where", "name"), [("study", "sweep", "run_plans"), ("measure", "atlas", "run")], ids=["study", "measure"]
+)
+def test_ctrl_c_says_what_is_kept(checkout, monkeypatch, capsys, command, where, name):
+    from importlib import import_module
+
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module(f"hybridbench.training.{where}"), name, stopped)
+    code, out, error = call(monkeypatch, capsys, command)
+    assert (code, out) == (130, "")
+    assert "Stopped. 0 " in error
+    assert "the same command goes on with what is missing" in error
+    assert "Traceback" not in error
+
+
 def test_study_runs_resumes_and_counts(checkout, monkeypatch, capsys, tmp_path):
     from functools import partial
 

@@ -1,8 +1,6 @@
 """What the records of the benchmark say: step times, how many times faster, memory and first calls, against their goals.
 
-Arms ran in several processes each, and the same step differs from process to process by more than from call to call. So the
-bootstrap resamples processes first and samples within each of them second. Processes of the same index ran interleaved and
-are drawn together: what disturbed the machine then disturbed both arms.
+Arms ran in several processes each, those of the same index interleaved, so intervals are those of the nested bootstrap.
 """
 
 from __future__ import annotations
@@ -13,12 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from hybridbench.analysis.statistics import CONFIDENCE, SEED, Interval
+from hybridbench.analysis.statistics import Interval, Times, nested_median, nested_ratio
 from hybridbench.errors import DataError
 
-RESAMPLES = 1999
-#: With fewer processes an interval would say nothing about how much they differ.
-MIN_PROCESSES = 3
 SIZE = ["n_qubits", "n_layers", "batch_size"]
 BASELINES = ("shipped", "shipped, graph")  #: the second stands in where the first could not be measured
 PEER = "jax.jit"
@@ -46,53 +41,6 @@ GOAL_MEMORY_GIB = 8.0
 #: Peak memory at four times the depth over that at the depth itself, at most.
 GOAL_DEPTH = 1.05
 GOAL_FIRST_CALL = {"empty cache": 5.0, "filled cache": 1.0}
-
-Times = Mapping[int, np.ndarray]  #: process → seconds of its samples
-
-
-def _resampled(times: Times, drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Medians of resamples: `drawn` (resamples, processes) says which processes, samples are drawn from each anew."""
-    longest = max(len(values) for values in times.values())
-    taken = np.full((*drawn.shape, longest), np.nan)
-    for process, values in times.items():
-        at = drawn == process
-        taken[at, : len(values)] = rng.choice(values, (int(at.sum()), len(values)))
-    return np.nanmedian(taken.reshape(len(drawn), -1), axis=1)
-
-
-def _processes(*arms: Times) -> list[int]:
-    return sorted(set.intersection(*(set(times) for times in arms)))
-
-
-def nested_median(times: Times, scale: float = 1.0, unit: str = "s", confidence: float = CONFIDENCE) -> Interval:
-    """Median over all samples of all processes, with the interval of the nested bootstrap; n counts processes."""
-    value = float(np.median(np.concatenate(list(times.values()))))
-    low, high = -math.inf, math.inf
-    if len(times) >= MIN_PROCESSES:
-        rng = np.random.default_rng(SEED)
-        drawn = rng.choice(_processes(times), (RESAMPLES, len(times)))
-        low, high = np.quantile(_resampled(times, drawn, rng), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value * scale, float(low) * scale, float(high) * scale, len(times), unit)
-
-
-def nested_ratio(a: Times, b: Times, confidence: float = CONFIDENCE) -> Interval:
-    """median(a) / median(b) over the processes that both have, with the interval of the nested bootstrap.
-
-    Raises:
-        ValueError: they have no process in common.
-    """
-    both = _processes(a, b)
-    if not both:
-        raise ValueError("A ratio needs two arms that ran in the same rounds of processes.")
-    a, b = ({process: times[process] for process in both} for times in (a, b))
-    value = nested_median(a).value / nested_median(b).value
-    low, high = -math.inf, math.inf
-    if len(both) >= MIN_PROCESSES:
-        rng = np.random.default_rng(SEED)
-        drawn = rng.choice(both, (RESAMPLES, len(both)))
-        ratios = _resampled(a, drawn, rng) / _resampled(b, drawn, rng)
-        low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, float(low), float(high), len(both))
 
 
 def step_cells(table: pd.DataFrame) -> list[tuple[tuple[int, int, int], pd.DataFrame]]:

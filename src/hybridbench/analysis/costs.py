@@ -25,7 +25,16 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, spatial, stats
 
-from hybridbench.analysis.statistics import CONFIDENCE, SEED, Interval, median_interval, median_ratio
+from hybridbench.analysis.statistics import (
+    CONFIDENCE,
+    MIN_PROCESSES,
+    SEED,
+    Interval,
+    median_interval,
+    median_ratio,
+    nested_median,
+    nested_ratio,
+)
 from hybridbench.analysis.tables import NotMeasured, cite
 from hybridbench.errors import ConfigurationError, MemoryEstimateError, check_name
 
@@ -182,9 +191,10 @@ class CostModel:
     cache_bytes: float
     scatter: float  #: standard deviation of the logarithm of measured over predicted, degrees of freedom taken off
     freedom: int  #: cells less coefficients
+    process_scatter: float  #: standard deviation of the logarithm of a step from process to process; 0 where unknown
     draws: np.ndarray  #: coefficients of the bootstrap's resamples, shape (resamples, terms)
     draw_caches: np.ndarray  #: and their caches, bytes
-    cells: pd.DataFrame  #: the measured cells, both roles: AXES, role, seconds (median), low, high, samples
+    cells: pd.DataFrame  #: the measured cells, both roles, as `cells_of` gives them
     records: tuple[str, ...] = field(default=())
 
     @property
@@ -212,10 +222,11 @@ class CostModel:
         return np.maximum((self.draws * counts).sum(axis=1), 1e-12)
 
     def predict(self, n_qubits: int, n_layers: int, batch_size: int, level: float = CONFIDENCE) -> Interval:
-        """Expected seconds of one step with a prediction interval: of another measurement, not of the model's mean.
+        """Expected seconds of one step with a prediction interval: of one more process, not of the model's mean.
 
-        Its variance in the logarithm is that of the bootstrap (cells and samples) plus that of the residuals; Student's
-        quantile. It says nothing about points that are not near a measurement: ask `nearest` first.
+        Its variance in the logarithm is that of the bootstrap (cells and samples), plus that of the residuals, plus what one
+        process varies more than the mean of as many as a cell was measured in; Student's quantile. It says nothing about
+        points that are not near a measurement: ask `nearest` first.
 
         Args:
             n_qubits, n_layers, batch_size: the workload.
@@ -227,7 +238,8 @@ class CostModel:
         _check_sizes(n_qubits, n_layers, batch_size)
         value = self.seconds(n_qubits, n_layers, batch_size)
         spread = np.log(self.drawn_seconds(n_qubits, n_layers, batch_size)).std(ddof=1)
-        half = stats.t.ppf((1 + level) / 2, max(self.freedom, 1)) * math.hypot(spread, self.scatter)
+        alone = self.process_scatter * math.sqrt(1 - 1 / self.cells["processes"].median())
+        half = stats.t.ppf((1 + level) / 2, max(self.freedom, 1)) * math.hypot(spread, self.scatter, alone)
         return Interval(value, value * math.exp(-half), value * math.exp(half), int(self._fitted.sum()), "s")
 
     def measured(self, n_qubits: int, n_layers: int, batch_size: int) -> Interval | None:
@@ -294,21 +306,71 @@ def traffic_share(model: CostModel, n_qubits: int, n_layers: int, batch_size: in
     return Interval(value, float(low), float(high), int((model.cells["role"] != "held_out").sum()), "%")
 
 
-def cells_of(table: pd.DataFrame) -> pd.DataFrame:
-    """The measured cells of one route: a row each with AXES, role, seconds (median), low, high, samples and log_error.
+def _by_process(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Seconds of the samples of one arm and cell, by record: each was taken in a process of its own."""
+    return {str(record): own["seconds"].to_numpy() for record, own in rows.sort_values("sample").groupby("record")}
 
-    `log_error` is the standard error of the logarithm of the median, from the interval.
+
+def _median(rows: pd.DataFrame) -> tuple[Interval, float]:
+    """Median step of one arm and cell over all samples of its processes, and the standard error of its logarithm.
+
+    From three processes on the interval is the nested bootstrap's. One process has the interval of its samples, and two that
+    interval as far as their medians.
+    """
+    times = _by_process(rows)
+    medians = np.array([np.median(values) for values in times.values()])
+    interval = nested_median(times)
+    if len(times) < MIN_PROCESSES:
+        interval = median_interval(rows["seconds"].to_numpy(), unit="s")
+        bounds = min(interval.low, medians.min()), max(interval.high, medians.max())
+        interval = Interval(interval.value, *bounds, interval.n, "s") if len(times) > 1 else interval
+    if len(times) > 1:
+        # That of a median is 1.25 times that of a mean (normal).
+        return interval, 1.25 * float(np.log(medians).std(ddof=1)) / math.sqrt(len(times))
+    bounded = interval.bounded and interval.low > 0
+    return interval, math.log(interval.high / interval.low) / (2 * stats.norm.ppf((1 + CONFIDENCE) / 2)) if bounded else 0.1
+
+
+def ratio_of(rows: pd.DataFrame, arm: str, baseline: str) -> Interval | None:
+    """How many times faster than `baseline` an arm is in one cell, from samples that were taken next to each other.
+
+    Args:
+        rows: timed steps of one cell, of all its processes.
+        arm, baseline: two arms.
+
+    Returns:
+        The ratio of medians with its interval, over processes that timed both where there are enough of them, else over
+        pairs of samples; None where no process timed both.
+    """
+    times = [_by_process(rows[rows["arm"] == name]) for name in (baseline, arm)]
+    both = sorted(set(times[0]) & set(times[1]))
+    if not both:
+        return None
+    if len(both) >= MIN_PROCESSES:
+        return nested_ratio(*times)
+    wide = rows[rows["arm"].isin([arm, baseline])].pivot_table(
+        index=["record", "sample"], columns="arm", values="seconds", aggfunc="median"
+    )
+    wide = wide.dropna()
+    return median_ratio(wide[baseline].to_numpy(), wide[arm].to_numpy()) if len(wide) else None
+
+
+def cells_of(table: pd.DataFrame) -> pd.DataFrame:
+    """The measured cells of one route: a row each with AXES, role, seconds (median), low, high, n, processes and log_error.
+
+    A cell that several processes timed has its median over all of them; `n` is what the interval rests on. One that was
+    too slow to be timed in one of its processes is left out, as the median of the others would be that of the fast ones.
+    `log_error` is the standard error of the logarithm of the median.
     """
     rows = []
-    timed = table[(table["part"] == "step") & table["seconds"].notna()]
-    for size, own in timed.groupby([*AXES, "role"], sort=True):
-        # The same cell from two records: the samples of both.
-        interval = median_interval(own["seconds"].to_numpy(), unit="s")
-        bounded = interval.bounded and interval.low > 0
-        error = math.log(interval.high / interval.low) / (2 * stats.norm.ppf((1 + CONFIDENCE) / 2)) if bounded else 0.1
-        numbers = (interval.value, interval.low, interval.high, interval.n, error)
+    steps = table[table["part"] == "step"]
+    for size, own in steps.groupby([*AXES, "role"], sort=True):
+        if own["seconds"].isna().any():
+            continue
+        interval, error = _median(own)
+        numbers = (interval.value, interval.low, interval.high, interval.n, own["record"].nunique(), error)
         rows.append((*size, *numbers))
-    return pd.DataFrame(rows, columns=[*AXES, "role", "seconds", "low", "high", "samples", "log_error"])
+    return pd.DataFrame(rows, columns=[*AXES, "role", "seconds", "low", "high", "n", "processes", "log_error"])
 
 
 def measured(cells: pd.DataFrame, size: tuple[int, int, int]) -> Interval | None:
@@ -317,7 +379,31 @@ def measured(cells: pd.DataFrame, size: tuple[int, int, int]) -> Interval | None
     if here.empty:
         return None
     row = here.iloc[0]
-    return Interval(float(row["seconds"]), float(row["low"]), float(row["high"]), int(row["samples"]), "s")
+    return Interval(float(row["seconds"]), float(row["low"]), float(row["high"]), int(row["n"]), "s")
+
+
+def _process_medians(table: pd.DataFrame) -> pd.core.groupby.SeriesGroupBy:
+    """Medians of every process, by cell and arm; of those that at least two processes timed."""
+    timed = table[(table["part"] == "step") & table["seconds"].notna()]
+    keys = ["machine", "threads", *AXES, "arm"]
+    medians = timed.groupby([*keys, "record"])["seconds"].median()
+    return medians[medians.groupby(keys).transform("size") > 1].groupby(keys)
+
+
+def process_spread(table: pd.DataFrame) -> pd.Series:
+    """How far the medians of one cell and arm lie apart from process to process: the longest over the shortest.
+
+    Returns:
+        Factors, indexed by machine, threads, AXES and arm; of those that at least two processes timed.
+    """
+    medians = _process_medians(table)
+    return medians.max() / medians.min()
+
+
+def _process_scatter(table: pd.DataFrame) -> float:
+    """Standard deviation of the logarithm of a step's median from process to process, pooled over cells; 0 if unknown."""
+    variances = _process_medians(table).agg(lambda medians: np.log(medians).var(ddof=1))
+    return math.sqrt(variances.mean()) if len(variances) else 0.0
 
 
 def fit(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
@@ -362,8 +448,9 @@ def fit(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
         draws.append(least_relative(by_cache[size][picked], noisy, fits[size][0])[0])
         caches.append(size)
     return CostModel(
-        machine, route, precision, int(threads), coefficients, cache, scatter, freedom, np.array(draws), np.array(caches),
-        cells, cite(table),
+        machine, route, precision, int(threads), coefficients, cache, scatter, freedom,
+        _process_scatter(table[table["role"] != "held_out"]),
+        np.array(draws), np.array(caches), cells, cite(table),
     )  # fmt: skip
 
 
@@ -381,11 +468,16 @@ def fitted(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
     return _FITTED[key]
 
 
+def cells_by_machine(table: pd.DataFrame) -> pd.Series:
+    """How many cells (threads and AXES) every machine has, however often each was measured."""
+    return table.drop_duplicates(["machine", "threads", *AXES]).groupby("machine").size()
+
+
 def one_machine(table: pd.DataFrame) -> pd.DataFrame:
     """The atlas of one machine: without a GPU where there is one, with most cells where there are several."""
-    counts = table.groupby(["machine", "gpus"])["record"].nunique().reset_index()
-    counts = counts.assign(gpu=counts["gpus"] != "").sort_values(["gpu", "record"], ascending=[True, False], kind="stable")
-    return table[table["machine"] == counts["machine"].iloc[0]]
+    without = table[~table["machine"].isin(table.loc[table["gpus"] != "", "machine"])]
+    chosen = cells_by_machine(without if len(without) else table).idxmax()
+    return table[table["machine"] == chosen]
 
 
 def models(table: pd.DataFrame, resamples: int = RESAMPLES) -> dict[tuple[str, str, str, int], CostModel]:
@@ -440,9 +532,7 @@ def share_within(validation: pd.DataFrame, column: str = "within") -> Interval:
 
 # ----------------------------------------------------------------------------------------------- speed-ups, break-evens
 def speedups(table: pd.DataFrame, baseline: str = f"{SHIPPED}, complex128") -> pd.DataFrame:
-    """How many times faster than `baseline` every arm is, cell by cell, straight from the samples.
-
-    Ratios are of medians, samples resampled in pairs: the arms of one sample ran next to each other.
+    """How many times faster than `baseline` every arm is, cell by cell, straight from the samples (`ratio_of`).
 
     Args:
         table: records of the study "atlas".
@@ -453,17 +543,13 @@ def speedups(table: pd.DataFrame, baseline: str = f"{SHIPPED}, complex128") -> p
     """
     rows = []
     timed = table[(table["part"] == "step") & table["seconds"].notna()]
-    keys = ["machine", "threads", *AXES, "role", "record"]
+    keys = ["machine", "threads", *AXES, "role"]
     for key, own in timed.groupby(keys, sort=True):
-        wide = own.pivot_table(index="sample", columns="arm", values="seconds", aggfunc="median")
-        if baseline not in wide:
-            continue
         about = own.drop_duplicates("arm").set_index("arm")[["route", "precision"]]
-        for arm in [name for name in wide if name != baseline]:
-            both = wide[[baseline, arm]].dropna()
-            if both.empty:
+        for arm in sorted(set(about.index) - {baseline}):
+            ratio = ratio_of(own, arm, baseline)
+            if ratio is None:
                 continue
-            ratio = median_ratio(both[baseline].to_numpy(), both[arm].to_numpy())
             where = dict(zip(keys, key, strict=True))
             numbers = {"value": ratio.value, "low": ratio.low, "high": ratio.high, "n": ratio.n}
             rows.append({**where, "arm": arm, **about.loc[arm].to_dict(), **numbers})

@@ -230,17 +230,25 @@ ATLAS_QUBITS, ATLAS_BATCHES = range(2, 21), [2**power for power in range(11)]
 def _atlas(records: Records) -> Numbers:
     """The break-even atlas: `atlas_speedup_<arm>_<n>_<L>_<B>` over KerasLayer as shipped, break-evens, sizes."""
     table = costs.one_machine(records["atlas"])
-    cells = table.drop_duplicates("record")
-    timed = table[table["seconds"].notna()]
+    keys = ["threads", *costs.AXES]
+    cells = table.drop_duplicates(keys)
+    arms = table.assign(timed=table["seconds"].notna()).groupby([*keys, "arm"])["timed"].all()
+    apart = costs.process_spread(table)
     found: Numbers = {
         "atlas_cells": Number(len(cells), records=tables.cite(table)),
-        "atlas_sizes": Number(len(cells.drop_duplicates(["n_qubits", "n_layers", "batch_size"]))),
+        "atlas_sizes": Number(len(cells.drop_duplicates(list(costs.AXES)))),
         "atlas_cells_held_out": Number(int((cells["role"] == "held_out").sum())),
-        "atlas_times": Number(len(timed.drop_duplicates(["record", "arm"]))),
-        "atlas_too_slow": Number(len(table[table["note"] != ""].drop_duplicates(["record", "arm"]))),
+        "atlas_times": Number(int(arms.sum())),
+        "atlas_too_slow": Number(int((~arms).sum())),
         "atlas_routes": Number(int(table["route"].nunique())),
         "atlas_threads": Number(int(table["threads"].max())),
+        "atlas_processes": Number(int(table.groupby(keys)["record"].nunique().max())),
     }
+    if len(apart):
+        cited = tables.cite(table)
+        found["atlas_process_spread"] = Number(float(apart.median()), n=len(apart), records=cited)
+        found["atlas_process_spread_twentieth"] = Number(float(apart.quantile(0.95)), n=len(apart), records=cited)
+        found["atlas_process_spread_largest"] = Number(float(apart.max()), n=len(apart), records=cited)
     most = table[table["threads"] == table["threads"].max()]
     cited = tables.cite(most)
     ratios = costs.speedups(most)

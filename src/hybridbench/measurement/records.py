@@ -27,6 +27,9 @@ from hybridbench.measurement.checksums import SUMS, read_checksums, verify, writ
 from hybridbench.measurement.columns import COLUMNS
 from hybridbench.measurement.machine import provenance
 
+#: Studies whose records come from a command of their own; those of the others come from the notebooks.
+COMMANDS = {"atlas": "measure", "bench": "bench", "frontier": "frontier", "optimizers": "study"}
+
 
 def _plain(value: Any) -> Any:
     """Scalars as they are, everything else as JSON with sorted keys, so that every column is a plain type."""
@@ -124,8 +127,8 @@ class RecordStore:
             files = [self.path(config) for config in configs]
         if not files:
             raise DataError(
-                f"No {self.study} records in {paths.relative(self.folder)}: run the notebook that makes them first "
-                "('hybridbench run', or 'make reproduce')."
+                f"No {self.study} records in {paths.relative(self.folder)}: make them first "
+                f"('hybridbench {COMMANDS.get(self.study, 'run')}')."
             )
         return pd.concat([_read_parquet(file) for file in files], ignore_index=True)
 

@@ -32,7 +32,7 @@ NOT_NEAR = "#E4E4E4"
 def _one_machine(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the machine with most cells, at its largest number of threads."""
     rows = need(table, "the atlas", f"notebook 04_gpu_runs, or {WHERE}")
-    counts = rows.groupby("machine")["record"].nunique()
+    counts = costs.cells_by_machine(rows)
     rows = rows[rows["machine"] == counts.idxmax()]
     return rows[rows["threads"] == rows["threads"].max()]
 
@@ -192,7 +192,7 @@ def _model_line(
 def validation(table: pd.DataFrame) -> Figure:
     """Predicted against measured step times of the cells that the cost model has not seen."""
     rows = need(table, "the atlas", f"notebook 04_gpu_runs, or {WHERE}")
-    counts = rows.groupby("machine")["record"].nunique()
+    counts = costs.cells_by_machine(rows)
     found = costs.validate(costs.models(rows[rows["machine"] == counts.idxmax()]))
     need(found, "held-out cells of the atlas", WHERE)
     with use_style():
@@ -225,7 +225,7 @@ def validation(table: pd.DataFrame) -> Figure:
 
 def validation_say(table: pd.DataFrame) -> str:
     """The share of held-out cells that the cost model predicts to within its goal."""
-    counts = table.groupby("machine")["record"].nunique()
+    counts = costs.cells_by_machine(table)
     found = costs.validate(costs.models(table[table["machine"] == counts.idxmax()]))
     share = Number.of(costs.share_within(found)).text
     inside = Number.of(costs.share_within(found, "inside")).text

@@ -220,7 +220,7 @@ ATLAS: dict[str, Entry] = {
         atlas.lines,
         "atlas",
         "How many times faster than KerasLayer as shipped a training step is by every route, along three lines through one "
-        "size: marks are measured (median ratio and 95 % bootstrap interval), lines are the cost model.",
+        "size: marks are measured (median ratio and bootstrap interval over processes), lines are the cost model.",
         "Three panels over qubits, batch size and layers: marks with intervals and a line for each route on a logarithmic "
         "axis of the factor, with a line at one for no gain.",
         says=atlas.lines_say,

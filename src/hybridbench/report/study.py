@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -275,7 +276,7 @@ def ranks(study: pd.DataFrame) -> Figure:
     with use_style():
         fig = Figure(figsize=(WIDTH, 1.2 + 0.17 * len(labels)))
         axes = fig.subplots()
-        critical_difference_diagram(
+        drawn = critical_difference_diagram(
             mean_ranks.rename(labels),
             different.rename(index=labels, columns=labels),
             ax=axes,
@@ -288,6 +289,8 @@ def ranks(study: pd.DataFrame) -> Figure:
             marker_props={"s": 14},
             text_h_margin=0.3,
         )
+        for bar in chain.from_iterable(drawn["crossbars"]):
+            bar.set_xdata(sorted(bar.get_xdata()))  # it comes from a set of names, in another order every time
         axes.grid(False)
         axes.spines["top"].set_visible(True)
         axes.xaxis.set_label_position("top")

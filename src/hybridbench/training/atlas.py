@@ -54,7 +54,7 @@ LARGEST_WORK = 2**27
 #: An arm gets this long in a cell for all its samples, and in a cell that is to reach far for the slow routes.
 LIMIT_SECONDS, REACH_SECONDS = 10.0, 90.0
 CELLS_A_PROCESS = 12
-#: Passes over the full grid: the least of which the median is not moved by one slow process.
+#: Passes over the full grid: the least number of processes whose median one slow process hardly moves.
 REPETITIONS = 3
 WARMUP = 2
 #: A sample of a compiled route is the mean of as many steps as fill about this, at most `MOST_STEPS`.
@@ -516,12 +516,13 @@ def run(
     expected = {id(cell): expected_seconds(cell) for cell in missing}
     begin = time.monotonic()
     end = math.inf if minutes is None else begin + 60 * minutes - RESERVE_SECONDS
-    done, spent, left, process, served, threads = 0.0, 0.0, [], None, 0, 0
+    done, spent, left, process, served, serves = 0.0, 0.0, [], None, 0, (0, 0)
     try:
         for number, cell in enumerate(missing, 1):
             # The estimate is for one machine: what was measured so far says how fast this one is.
             pace = spent / done if done else 1.0
-            fresh = process is None or served == CELLS_A_PROCESS or cell.threads != threads
+            # A process never serves two passes: the repetitions of a cell are to differ in it.
+            fresh = process is None or served == CELLS_A_PROCESS or (cell.threads, cell.repetition) != serves
             needed = pace * expected[id(cell)] + START_SECONDS * fresh
             if time.monotonic() + needed > end:
                 left.append(cell)
@@ -533,7 +534,8 @@ def run(
             if fresh:
                 if process:
                     process.close()
-                process, served, threads = _Process(cell.threads, any(arm.gpu for arm in cell.arms)), 0, cell.threads
+                process, served = _Process(cell.threads, any(arm.gpu for arm in cell.arms)), 0
+                serves = cell.threads, cell.repetition
             start = time.monotonic()
             most = min(SLOWEST_PACE * expected[id(cell)] + 10 * START_SECONDS, end - start)
             try:

@@ -22,6 +22,7 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -124,7 +125,7 @@ def run_plans(
         BackendError: no scheduler answers, it stays without workers, or a worker's software is another than here.
         ConfigurationError: `cluster` or `workers` is none of the above.
     """
-    if cluster not in ("here", "local") and "://" not in cluster:
+    if cluster not in ("here", "local") and not _is_address(cluster):
         raise ConfigurationError(f"cluster is {cluster!r}, and must be 'local', 'here' or an address as 'tcp://host:8786'.")
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ConfigurationError(f"workers is {workers!r}, and must be a whole number of at least 1.")
@@ -145,6 +146,15 @@ def run_plans(
             for config, rows in pool.next_results():
                 submit(state.arrived(config, rows))
                 told(state.done, state.total, "")
+
+
+def _is_address(cluster: str) -> bool:
+    """Whether `cluster` names a protocol, a host and a port."""
+    try:
+        parts = urlsplit(cluster)
+        return bool("://" in cluster and parts.hostname and parts.port)
+    except ValueError:  # the port is no number, or too large
+        return False
 
 
 class _Plans:

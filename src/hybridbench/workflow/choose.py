@@ -10,7 +10,6 @@ import pandas as pd
 
 from hybridbench.analysis import costs, public
 from hybridbench.analysis.costs import COMPILED, NOT_NEAR, SHIPPED, Interval
-from hybridbench.analysis.statistics import median_ratio
 from hybridbench.analysis.tables import NotMeasured, Number, Records
 from hybridbench.errors import ConfigurationError, DataError, MemoryEstimateError, check_name
 from hybridbench.measurement.machine import this_machine
@@ -110,12 +109,12 @@ def advise(
     return Choice(title, tuple(shown), _answer(shown, size), _gpu(table, offers, size), _rests_on(table))
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+def _count(number: int, what: str, plural: str = "s") -> str:
+    return f"{number} {what}{plural if number != 1 else ''}"
 
 
 def _of_machine(table: pd.DataFrame, machine: str) -> pd.DataFrame:
-    counts = table.groupby("machine")["record"].nunique()
+    counts = costs.cells_by_machine(table)
     if machine:
         return table[table["machine"] == check_name("machine", machine, counts.index)]
     here = this_machine().id
@@ -136,10 +135,12 @@ def _offers(table: pd.DataFrame, size: tuple[int, int, int]) -> list[Offer]:
 
 def _step(rows: pd.DataFrame, size: tuple[int, int, int]) -> tuple[Interval | None, str]:
     """The time of a step by one route's rows, and where it comes from or why there is none."""
-    measured = costs.measured(costs.cells_of(rows), size)
+    here = rows[(rows[list(costs.AXES)] == size).all(axis=1)]
+    measured = costs.measured(costs.cells_of(here), size)
     if measured is not None:
-        return measured, f"measured, {measured.n} samples"
-    notes = rows[(rows["note"] != "") & (rows[list(costs.AXES)] == size).all(axis=1)]["note"]
+        processes = here.loc[here["seconds"].notna(), "record"].nunique()
+        return measured, f"measured in {_count(processes, 'process', 'es')}"
+    notes = here[here["note"] != ""]["note"]
     try:
         model = costs.fitted(rows)
     except NotMeasured as gap:
@@ -155,14 +156,14 @@ def _step(rows: pd.DataFrame, size: tuple[int, int, int]) -> tuple[Interval | No
 def _faster(
     table: pd.DataFrame, size: tuple[int, int, int], base: Interval | None, step: Interval | None, arm: str
 ) -> Interval | None:
-    """Times faster than as shipped: paired where both were measured in one record, else the quotient of both intervals."""
+    """Times faster than as shipped: paired where one process measured both, else the quotient of both intervals."""
     if base is None or step is None or arm.startswith(f"{SHIPPED}, "):
         return None
     here = table[(table[list(costs.AXES)] == size).all(axis=1) & table["seconds"].notna() & (table["part"] == "step")]
-    wide = here.pivot_table(index=["record", "sample"], columns="arm", values="seconds", aggfunc="median")
-    shipped = next((name for name in wide if name.startswith(f"{SHIPPED}, ")), None)
-    if shipped and arm in wide and len(both := wide[[shipped, arm]].dropna()):
-        return median_ratio(both[shipped].to_numpy(), both[arm].to_numpy())
+    shipped = next((name for name in here["arm"] if name.startswith(f"{SHIPPED}, ")), None)
+    paired = costs.ratio_of(here, arm, shipped) if shipped else None
+    if paired is not None:
+        return paired
     # Two independent intervals, both symmetric in the logarithm.
     half = math.hypot(*(math.log(each.high / each.low) / 2 for each in (base, step)))
     ratio = base.value / step.value
@@ -239,13 +240,13 @@ def _enough(rows: pd.DataFrame) -> bool:
 
 
 def _rests_on(table: pd.DataFrame) -> str:
-    cells = table[table["seconds"].notna()].drop_duplicates(["record"])
+    cells = table[table["seconds"].notna()].drop_duplicates(list(costs.AXES))
     days = table["created_utc"].str.slice(0, 10)
     when = days.min() if days.min() == days.max() else f"{days.min()} to {days.max()}"
     return (
         f"It rests on {len(cells)} measured cells of machine {table['machine'].iloc[0]} ({when}): a dense layer, angle "
         "embedding, strongly entangling layers, expectation values and a dense layer, trained with Adam. An interval of a "
-        "cost model is for the next measurement on that machine; other machines are faster or slower, but ratios carry over "
+        "cost model is for one more process on that machine; other machines are faster or slower, but ratios carry over "
         "better than times. To add a machine, run 'hybridbench measure' there (about five minutes if it does nothing else) "
         "and ask with --source build."
     )

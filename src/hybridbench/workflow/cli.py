@@ -259,8 +259,9 @@ def measure_command(
 ) -> None:
     """Measure this machine: one training step by every route, at sizes from 2 to 20 qubits, for 'hybridbench recommend'.
 
-    Takes at most five minutes on two cores, with --full about twenty-five. Records go to build/records/atlas; a run that
-    was cut off, by Ctrl-C too, continues with what is missing. Let nothing else run meanwhile.
+    Takes at most five minutes on two cores. With --full every cell is measured three times, in other processes and at
+    other times, which takes about seventy-five. Records go to build/records/atlas; a run that was cut off, by Ctrl-C too,
+    continues with what is missing. Let nothing else run meanwhile.
 
     **Examples**
 
@@ -296,13 +297,13 @@ def measure_command(
         table, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
     except KeyboardInterrupt:
         kept = len(list(store.folder.glob("*.parquet")))
-        print(f"\nStopped. {kept} cells are kept, and the same command goes on with what is missing.", file=sys.stderr)
+        print(f"\nStopped. {kept} records are kept, and the same command goes on with what is missing.", file=sys.stderr)
         raise typer.Exit(130) from None
     if not next(store.folder.glob("*.parquet"), None):
         raise TimingError(
             f"{limit:g} minutes were too short for a single cell, and nothing was recorded: give more --minutes."
         )
-    print(f"{len(list(store.folder.glob('*.parquet')))} cells are in {paths.relative(store.folder)}.")
+    print(f"{len(list(store.folder.glob('*.parquet')))} records of cells are in {paths.relative(store.folder)}.")
     if left:
         why = f"did not fit into {limit:g} minutes" if limit else "took far longer than expected, as on a busy machine"
         print(f"{len(left)} more {why}: the same command goes on with them.")
@@ -359,6 +360,10 @@ def study_command(
     store = RecordStore(study.STUDY)
     try:
         run_plans(store, plans, trial.run_trial, study.STUDY, scheduler or "local", workers)
+    except KeyboardInterrupt:
+        kept = len(list(store.folder.glob("*.parquet")))
+        print(f"\nStopped. {kept} records are kept, and the same command goes on with what is missing.", file=sys.stderr)
+        raise typer.Exit(130) from None
     except SweepError as error:
         for note in getattr(error, "__notes__", []):
             print(note, file=sys.stderr)
