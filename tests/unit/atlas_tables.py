@@ -12,7 +12,7 @@ BASE = {
     "proof": "", "gpus": "", "cpu": "a processor", "cores": 2, "memory_gib": 8.0, "system": "Linux", "driver": "",
     "python": "3.11", "pennylane": "0.41.1", "pennylane_lightning": "0.41.1", "tensorflow": "2.21.0", "tf_keras": "2.21.0",
     "numpy": "2.4", "scipy": "1.17", "samples": 30, "warmup": 2, "limit_seconds": 10.0, "arms": "[]", "note": "",
-    "first_call_seconds": 1.0,
+    "first_call_seconds": 1.0, "repetition": 1,
 }  # fmt: skip
 #: route, precision → planted seconds a constant, launch, sample, operation, byte; and the cache.
 PLANTED = {
@@ -82,7 +82,10 @@ def passes(slow=1.0, count=3, **given):
     """The same cells from several processes, one seed each; in the last one everything takes `slow` times as long."""
     tables = [atlas(seed=seed, **given) for seed in range(count)]
     tables[-1] = tables[-1].assign(seconds=slow * tables[-1]["seconds"])
-    return pd.concat([table.assign(record=table["record"] + f"-{i}") for i, table in enumerate(tables)], ignore_index=True)
+    return pd.concat(
+        [table.assign(record=table["record"] + f"-{i}", repetition=i + 1) for i, table in enumerate(tables)],
+        ignore_index=True,
+    )
 
 
 def write(build, table):

@@ -934,6 +934,9 @@ def test_numbers_of_the_atlas_are_those_of_its_records(build):
     for name in ("atlas_cells", "atlas_sizes", "atlas_cells_held_out", "atlas_times", "atlas_too_slow", "cost_held_out"):
         assert more[name].value == found[name].value, name
     assert more["atlas_processes"].value == 3
+    low, high = (more[f"cost_held_out_within_one_pass_{end}"].value for end in ("min", "max"))
+    assert 0 < low <= high <= 100
+    assert "cost_held_out_within_one_pass_min" not in found
     assert 1.5 < more["atlas_process_spread"].value <= more["atlas_process_spread_twentieth"].value < 3
     assert more["atlas_process_spread_largest"].value >= more["atlas_process_spread_twentieth"].value
     # Another record, another number.

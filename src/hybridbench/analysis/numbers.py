@@ -295,6 +295,12 @@ def _costs(records: Records) -> Numbers:
         found["cost_held_out"] = Number(len(checked), records=cited)
         found["cost_held_out_within"] = Number.of(costs.share_within(checked), cited)
         found["cost_held_out_inside"] = Number.of(costs.share_within(checked, "inside"), cited)
+        if "repetition" in table and table["repetition"].nunique() > 1:
+            # What the share would be with one process a cell; it needs no intervals.
+            alone = [costs.validate(costs.models(own, 2)) for _, own in table.groupby("repetition")]
+            shares = sorted((costs.share_within(each) for each in alone if len(each)), key=lambda share: share.value)
+            found["cost_held_out_within_one_pass_min"] = Number.of(shares[0], cited)
+            found["cost_held_out_within_one_pass_max"] = Number.of(shares[-1], cited)
         near = checked[checked["near"]]
         if len(near):
             found["cost_held_out_within_near"] = Number.of(costs.share_within(near), cited)
