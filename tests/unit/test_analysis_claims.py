@@ -848,6 +848,9 @@ def test_only_the_newest_revision_counts(build):
     [
         (Number(1.9312, 1.8034, 2.1078), "1.93 [1.80, 2.11]", "1.93"),
         (Number(5.41, 3.12, 7.66, unit="%"), "5.4 [3.1, 7.7] %", "5.4 %"),
+        (Number(9.0, 6.0, 11.0, unit="qubits"), "9 [6, 11] qubits", "9 qubits"),
+        (Number(9.0, 6.0, None, unit="qubits"), "9 [6, ∞] qubits", "9 qubits"),
+        (Number(9.0, 6.5, 11.0, unit="steps"), "9.0 [6.5, 11.0] steps", "9.0 steps"),
         (Number(1234.5, 1100.0, 1400.0, unit="ms"), "1234 [1100, 1400] ms", "1234 ms"),
         (Number(16, unit="of 16"), "16 of 16", "16 of 16"),
         (Number(-0.0213, -0.05, 0.01), "−0.021 [−0.050, 0.010]", "−0.021"),

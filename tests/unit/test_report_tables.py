@@ -19,11 +19,11 @@ def test_ledger_has_all_claims():
 
 def test_scores_stand_by_task():
     numbers = {f"test_score_wine_{model}": Number(90.0, unit="%") for model in ("hybrid", "separable", "classical")}
-    numbers |= {f"hybrid_minus_{model}_wine": Number(1.0, 0.0, 2.0, 5, "points") for model in ("separable", "classical")}
+    numbers |= {f"hybrid_minus_{model}_wine": Number(1.0, 0.1, 2.0, 5, "points") for model in ("separable", "classical")}
     row = tables.score_table(numbers).iloc[0]
     assert row["task"] == "wine"
     assert row["hybrid"] == "90 %"
-    assert "[0.0, 2.0]" in row["hybrid − classical"]
+    assert "[0.10, 2.00]" in row["hybrid − classical"]
 
 
 def test_optimizers_stand_by_name():

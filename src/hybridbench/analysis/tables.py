@@ -106,7 +106,12 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _decimals(value: float | None, low: float | None, high: float | None) -> int:
-    """Decimals so that half the interval's width keeps two digits; three significant digits where there is no width."""
+    """Decimals so that half the interval's width keeps two digits; three significant digits where there is no width.
+
+    Whole numbers have none: they are counts.
+    """
+    if all(each is None or float(each).is_integer() for each in (value, low, high)):
+        return 0
     if low is not None and high is not None and high > low:
         scale = (high - low) / 2
         return min(max(1 - math.floor(math.log10(scale)), 0), 6)
