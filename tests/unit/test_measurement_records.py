@@ -192,6 +192,27 @@ def test_shipping_hides_no_damage(tmp_path, monkeypatch):
     assert not (tmp_path / "data/records").exists()
 
 
+def test_a_table_that_was_never_shipped_is_seen_and_not_adopted(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path / "build"))
+    records.RecordStore("energy").write(Config(), ROWS)
+    (written,) = records.ship(["energy"])
+    extra = written.with_name("extra.parquet")
+    extra.write_bytes(written.read_bytes())
+    with pytest.raises(DataError, match=r"extra.parquet is not listed in SHA256SUMS.*Move it away"):
+        checksums.verify_all()
+    with pytest.raises(DataError, match=r"extra.parquet is not listed"):
+        records.ship(["energy"])
+    extra.unlink()
+    # Another machine's table of the same study stays, and no damage of it is hidden.
+    other = written.with_name("other.parquet")
+    other.write_bytes(written.read_bytes())
+    checksums.write_checksums()
+    other.write_bytes(written.read_bytes() + b" ")
+    with pytest.raises(DataError, match=r"other.parquet is damaged"):
+        records.ship(["energy"])
+
+
 def test_a_table_that_cannot_be_written_leaves_the_shipped_one(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
     monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path / "build"))

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -256,8 +257,16 @@ def test_cells_for_which_there_is_no_time_are_named_and_left(tmp_path, fake, mon
     assert [turn.cell.size for turn in told] == [(2, 1, 2)]
     assert 0 < told[0].seconds_left <= 60 * minutes
     assert len(table)
-    with pytest.raises(ConfigurationError, match="minutes is -1"):
-        atlas.run(wanted, RecordStore("atlas", tmp_path), -1)
+    for minutes in (-1, math.inf, math.nan):
+        with pytest.raises(ConfigurationError, match=f"minutes is {minutes}"):
+            atlas.run(wanted, RecordStore("atlas", tmp_path), minutes)
+
+
+def test_a_folder_that_cannot_be_stops_before_anything_is_measured(tmp_path, fake):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        atlas.run([cell()], RecordStore("atlas", tmp_path / "file" / "atlas"))
+    assert fake.started == 0
 
 
 def test_a_cell_that_takes_too_long_is_left_and_the_next_has_a_fresh_process(tmp_path, fake):

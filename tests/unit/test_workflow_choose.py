@@ -219,3 +219,24 @@ def test_measure_tells_what_it_did_and_what_is_left(tmp_path, monkeypatch, capsy
         cli.main()
     assert caught.value.code == 2
     assert "--threads goes with --full" in capsys.readouterr().err
+
+
+def test_without_a_fitted_host_no_gpu_is_predicted(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path))
+    few = TABLE[(TABLE["threads"] == 2) & TABLE["record"].isin(TABLE["record"].unique()[39:44])]
+    atlas_tables.write(tmp_path, few)
+    text = ask(*(int(few[name].iloc[0]) for name in ("n_qubits", "batch_size", "n_layers"))).gpu
+    assert text.startswith("No GPU measurement. None is predicted either: ")
+    assert "would pay" not in text
+
+
+def test_whether_there_is_an_answer(own):
+    assert ask(8, 32, 2).found
+    assert not ask(26, 4096, 50).found
+
+
+def test_on_a_narrow_terminal_names_are_whole(own, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    choose.show(ask(8, 32, 2))
+    out = capsys.readouterr().out
+    assert "…" not in out.split("Use hybridbench", 1)[0]

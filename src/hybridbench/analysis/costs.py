@@ -383,9 +383,10 @@ def measured(cells: pd.DataFrame, size: tuple[int, int, int]) -> Interval | None
 
 
 def _process_medians(table: pd.DataFrame) -> pd.core.groupby.SeriesGroupBy:
-    """Medians of every process, by cell and arm; of those that at least two processes timed."""
-    timed = table[(table["part"] == "step") & table["seconds"].notna()]
+    """Medians of every process, by cell and arm; of those that at least two processes timed, and none found too slow."""
     keys = ["machine", "threads", *AXES, "arm"]
+    steps = table[table["part"] == "step"]
+    timed = steps[~steps["seconds"].isna().groupby([steps[key] for key in keys]).transform("any")]
     medians = timed.groupby([*keys, "record"])["seconds"].median()
     return medians[medians.groupby(keys).transform("size") > 1].groupby(keys)
 
@@ -394,7 +395,8 @@ def process_spread(table: pd.DataFrame) -> pd.Series:
     """How far the medians of one cell and arm lie apart from process to process: the longest over the shortest.
 
     Returns:
-        Factors, indexed by machine, threads, AXES and arm; of those that at least two processes timed.
+        Factors, indexed by machine, threads, AXES and arm; of those that at least two processes timed, and none found too
+        slow to be timed.
     """
     medians = _process_medians(table)
     return medians.max() / medians.min()
@@ -425,7 +427,7 @@ def fit(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
     own = cells[cells["role"] != "held_out"]
     if len(own) < FEWEST_CELLS:
         route = table["route"].iloc[0] if len(table) else "this route"
-        raise NotMeasured(f"{len(own)} cells of {route}, and a cost model needs {FEWEST_CELLS}")
+        raise NotMeasured(f"{len(own)} cells of {route} to be fitted, and a cost model needs {FEWEST_CELLS}")
     machine, route, precision, threads = (table[name].iloc[0] for name in KEYS)
     kind = KINDS[check_name("route", route, KINDS)]
     work = [work_of(kind, *size, precision) for size in own[list(AXES)].to_numpy().tolist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from hybridbench import paths
@@ -53,7 +54,10 @@ def verify(file: Path, folder: Path | None = None) -> None:
     name = file.relative_to(folder).as_posix()
     expected = read_checksums(folder).get(name)
     if expected is None:
-        raise DataError(f"{paths.relative(file)} is not listed in {SUMS}: it did not come with the suite.")
+        raise DataError(
+            f"{paths.relative(file)} is not listed in {SUMS}: it did not come with the suite. Move it away; own records are "
+            "shipped with 'hybridbench ship'."
+        )
     if not file.is_file():
         raise DataError(f"{paths.relative(file)} is missing: take it from git ('git checkout -- data').")
     found = sha256(file)
@@ -64,10 +68,24 @@ def verify(file: Path, folder: Path | None = None) -> None:
         )
 
 
-def verify_all(folder: Path | None = None) -> int:
-    """Check every listed file of `folder` (default `data/`); returns how many there are."""
+def verify_all(folder: Path | None = None, but: Iterable[Path] = ()) -> int:
+    """Check every listed file of `folder` (default `data/`), and that each table of records is listed.
+
+    Args:
+        folder: where the list is.
+        but: files that are not looked at, as they are about to be written anew.
+
+    Returns:
+        How many files are listed.
+
+    Raises:
+        DataError: a file is not on the list, is not there, or has another checksum.
+    """
     folder = folder or paths.data_dir()
     names = read_checksums(folder)
-    for name in names:
-        verify(folder / name, folder)
+    tables = (table.relative_to(folder).as_posix() for table in sorted((folder / "records").glob("*/*.parquet")))
+    left_out = {file.relative_to(folder).as_posix() for file in but}
+    for name in dict.fromkeys((*names, *tables)):
+        if name not in left_out:
+            verify(folder / name, folder)
     return len(names)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from hybridbench import paths
 from hybridbench.errors import ConfigurationError, DataError
-from hybridbench.measurement.checksums import SUMS, read_checksums, verify, write_checksums
+from hybridbench.measurement.checksums import SUMS, verify, verify_all, write_checksums
 from hybridbench.measurement.columns import COLUMNS
 from hybridbench.measurement.machine import provenance
 
@@ -160,9 +160,14 @@ def _read_parquet(file: Path) -> pd.DataFrame:
     try:
         return pq.read_table(file, page_checksum_verification=True).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
+        command = COMMANDS.get(file.parent.name, "run --force")
+        what = (
+            "take it from git again ('git checkout -- data')"
+            if file.is_relative_to(paths.data_dir())
+            else f"delete it, and 'hybridbench {command}' makes it anew"
+        )
         raise DataError(
-            f"Record {paths.relative(file)} is damaged ({error}): a shipped one comes back with 'git checkout -- data'; "
-            "one of your own you delete, and run 'hybridbench run --force'."
+            f"Record {paths.relative(file)} is damaged and cannot be read as Parquet ({type(error).__name__}): {what}."
         ) from error
 
 
@@ -207,13 +212,15 @@ def ship(studies: Sequence[str], build: Path | None = None) -> list[Path]:
         DataError: a study has no records, a GPU row has no proof, or another file of `data/` is damaged: the new checksums
             would hide it. Nothing was written.
     """
-    if (paths.data_dir() / SUMS).is_file():
-        replaced = {paths.data_dir() / "records" / study for study in studies}
-        for name in read_checksums():
-            if (paths.data_dir() / name).parent not in replaced:
-                verify(paths.data_dir() / name)
     folder = (build or paths.build_dir()) / "records"
     tables = {study: RecordStore(study, folder / study).read() for study in studies}
+    targets = {
+        paths.data_dir() / "records" / study / f"{machine}.parquet": rows
+        for study, table in tables.items()
+        for machine, rows in table.groupby("machine", sort=True)
+    }
+    if (paths.data_dir() / SUMS).is_file():
+        verify_all(but=targets)
     for study, table in tables.items():
         if "arms" in table:
             unproven = table[table["arms"].str.contains('"gpu": true') & (table["proof"] == "")]
@@ -222,11 +229,7 @@ def ship(studies: Sequence[str], build: Path | None = None) -> list[Path]:
                     f"Record {unproven['record'].iloc[0]} of study {study!r} has GPU arms and no proof from the driver; "
                     "delete it and measure again."
                 )
-    written = []
-    for study, table in tables.items():
-        for machine, rows in table.groupby("machine", sort=True):
-            target = paths.data_dir() / "records" / study / f"{machine}.parquet"
-            _write_parquet(rows.sort_values(["record"], kind="stable").reset_index(drop=True), target, replace=True)
-            written.append(target)
+    for target, rows in targets.items():
+        _write_parquet(rows.sort_values(["record"], kind="stable").reset_index(drop=True), target, replace=True)
     write_checksums()
-    return written
+    return list(targets)

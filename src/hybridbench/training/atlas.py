@@ -507,11 +507,12 @@ def run(
         The records of all cells that have one, and the cells for which there was no time.
 
     Raises:
-        ConfigurationError: `minutes` is not positive.
+        ConfigurationError: `minutes` is not a positive number.
         TimingError: a cell could not be timed.
     """
-    if minutes is not None and minutes <= 0:
-        raise ConfigurationError(f"minutes is {minutes:g}, and has to be positive.")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ConfigurationError(f"minutes is {minutes:g}, and has to be a positive number.")
+    store.folder.mkdir(parents=True, exist_ok=True)  # where it cannot be, nothing needs to be measured
     missing = store.missing(wanted)
     expected = {id(cell): expected_seconds(cell) for cell in missing}
     begin = time.monotonic()

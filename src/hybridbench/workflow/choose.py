@@ -14,7 +14,7 @@ from hybridbench.analysis.tables import NotMeasured, Number, Records
 from hybridbench.errors import ConfigurationError, DataError, MemoryEstimateError, check_name
 from hybridbench.measurement.machine import this_machine
 
-HEADER = ("route", "states", "a training step", "times as fast as shipped", "evidence")
+HEADER = ("route", "states", "a training step", "times as fast as shipped", "evidence (qubits, layers, batch)")
 PRECISIONS = ("complex64", "complex128")
 TOO_FEW = "too few cells"
 #: Processors whose datasheets are asked where no GPU was measured.
@@ -48,6 +48,11 @@ class Choice:
     answer: str  #: the best one and the runner-up, or what to do
     gpu: str  #: whether a GPU pays, measured or by datasheet
     rests_on: str
+
+    @property
+    def found(self) -> bool:
+        """Whether any route has a time at this size."""
+        return any(offer.step is not None for offer in self.offers)
 
     @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
@@ -212,7 +217,12 @@ def _gpu(table: pd.DataFrame, offers: Sequence[Offer], size: tuple[int, int, int
     calibration = public.public_calibration(public.read_public())
     # What Keras does on the host for each step stays, whatever computes the circuit.
     keras = [costs.fitted(rows) for _, rows in table[table["route"] == COMPILED].groupby("precision") if _enough(rows)]
-    host = min((model.parts(*size)["constant"] for model in keras), default=0.0)
+    if not keras:
+        return (
+            f"{text} None is predicted either: what Keras does on the host for each step stays, and there are too few cells "
+            "to fit it here."
+        )
+    host = min(model.parts(*size)["constant"] for model in keras)
     lines = []
     for name in SHOWN_HARDWARE:
         try:
@@ -244,9 +254,9 @@ def _rests_on(table: pd.DataFrame) -> str:
     days = table["created_utc"].str.slice(0, 10)
     when = days.min() if days.min() == days.max() else f"{days.min()} to {days.max()}"
     return (
-        f"It rests on {len(cells)} measured cells of machine {table['machine'].iloc[0]} ({when}): a dense layer, angle "
-        "embedding, strongly entangling layers, expectation values and a dense layer, trained with Adam. An interval of a "
-        "cost model is for one more process on that machine; other machines are faster or slower, but ratios carry over "
+        f"It rests on {_count(len(cells), 'measured cell')} of machine {table['machine'].iloc[0]} ({when}): a dense layer, "
+        "angle embedding, strongly entangling layers, expectation values and a dense layer, trained with Adam. An interval of "
+        "a cost model is for one more process on that machine; other machines are faster or slower, but ratios carry over "
         "better than times. To add a machine, run 'hybridbench measure' there (about five minutes if it does nothing else) "
         "and ask with --source build."
     )
@@ -255,9 +265,10 @@ def _rests_on(table: pd.DataFrame) -> str:
 def show(choice: Choice) -> None:
     """Print a recommendation: table, answer, GPU, and what it rests on."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*HEADER, title=choice.title, title_justify="left")
+    # A name that is cut off is no name: on a narrow terminal it goes on in the next line.
+    table = Table(*(Column(name, overflow="fold") for name in HEADER), title=choice.title, title_justify="left")
     for row in choice.rows:
         table.add_row(*row)
     console = Console()

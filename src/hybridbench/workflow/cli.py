@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from typing import Annotated
 
@@ -288,6 +289,8 @@ def measure_command(
         print(f"[{turn.number}/{turn.of}] {turn.cell.title}, {left}", file=sys.stderr, flush=True)
 
     store = RecordStore(atlas.STUDY)
+    # A process that goes on alone would be measured beside the next run.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     routes, missing = atlas.usable_routes()
     for why in dict.fromkeys(missing.values()):
         arms = "; ".join(arm for arm, other in missing.items() if other == why)
@@ -465,9 +468,7 @@ def claims_command(source: Source = "shipped") -> None:
     target, _ = paper.inputs(source)
     if source == "shipped":
         # The list of checksums is renewed below; what else is damaged must not enter it unseen.
-        for name in checksums.read_checksums():
-            if paths.data_dir() / name != target:
-                checksums.verify(paths.data_dir() / name)
+        checksums.verify_all(but=[target])
     claims.write_claims(source, target)
     if source == "shipped":
         checksums.write_checksums()
@@ -490,7 +491,7 @@ def recommend_command(
     """Say which way of running a hybrid model is fastest at a size: backend, expected step time, runner-up, GPU or not.
 
     A time is measured, or predicted by a cost model where there are measurements near; elsewhere it says so and predicts
-    nothing. 'hybridbench measure' adds this machine in five minutes.
+    nothing, and the exit code is 1. 'hybridbench measure' adds this machine in five minutes.
 
     **Examples**
 
@@ -502,7 +503,10 @@ def recommend_command(
     """
     from hybridbench.workflow import choose
 
-    choose.show(choose.advise(qubits, batch, layers, precision, threads, machine, source))
+    choice = choose.advise(qubits, batch, layers, precision, threads, machine, source)
+    choose.show(choice)
+    if not choice.found:
+        raise typer.Exit(1)
 
 
 @app.command("recommend-optimizer")
@@ -576,6 +580,8 @@ def ship_command(
     """
     from pathlib import Path
 
+    import pandas as pd
+
     from hybridbench import paths
     from hybridbench.errors import DataError, check_name
     from hybridbench.measurement import records
@@ -589,7 +595,8 @@ def ship_command(
     for study in studies or []:
         check_name("study", study, own)
     for file in records.ship(studies or own, place):
-        print(f"wrote {paths.relative(file)}")
+        count = pd.read_parquet(file, columns=["record"])["record"].nunique()
+        print(f"wrote {paths.relative(file)}: {count} records, and nothing else of this machine")
 
 
 @app.command("verify")
