@@ -255,10 +255,10 @@ def _rests_on(table: pd.DataFrame) -> str:
     when = days.min() if days.min() == days.max() else f"{days.min()} to {days.max()}"
     return (
         f"It rests on {_count(len(cells), 'measured cell')} of machine {table['machine'].iloc[0]} ({when}): a dense layer, "
-        "angle embedding, strongly entangling layers, expectation values and a dense layer, trained with Adam. An interval of "
-        "a cost model is for one more process on that machine; other machines are faster or slower, but ratios carry over "
-        "better than times. To add a machine, run 'hybridbench measure' there (about five minutes if it does nothing else) "
-        "and ask with --source build."
+        "angle embedding, strongly entangling layers, expectation values and a dense layer, trained with Adam. An interval "
+        "of a cost model is for one more process on that machine; other machines are faster or slower, but ratios carry "
+        "over better than times. To add a machine, run 'hybridbench measure' there (about five minutes if it does nothing "
+        "else) and ask with --source build."
     )
 
 
