@@ -123,7 +123,8 @@ def test_another_machines_records_are_shipped_beside_ours(tmp_path, build, monke
     (file,) = theirs.folder.glob("*.parquet")
     records._write_parquet(theirs.read().assign(machine="another-1c-000000"), file, replace=True)
     code, out, _ = call(monkeypatch, capsys, "ship", "timing", "--from", str(other))
-    assert (code, out) == (0, "wrote data/records/timing/another-1c-000000.parquet\n")
+    written = "wrote data/records/timing/another-1c-000000.parquet: 1 record, and nothing else of that machine\n"
+    assert (code, out) == (0, written)
     assert records.read_records("timing")["machine"].nunique() == 2
     checksums.verify_all()
     code, _, error = call(monkeypatch, capsys, "ship", "--from", str(tmp_path / "nowhere"))

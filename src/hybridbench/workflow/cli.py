@@ -596,7 +596,7 @@ def ship_command(
         check_name("study", study, own)
     for file in records.ship(studies or own, place):
         count = pd.read_parquet(file, columns=["record"])["record"].nunique()
-        print(f"wrote {paths.relative(file)}: {count} records, and nothing else of this machine")
+        print(f"wrote {paths.relative(file)}: {count} record{'s' * (count != 1)}, and nothing else of that machine")
 
 
 @app.command("verify")
