@@ -216,7 +216,7 @@ def _gpu(table: pd.DataFrame, offers: Sequence[Offer], size: tuple[int, int, int
     cpu, precision = others[0].step, others[0].precision
     calibration = public.public_calibration(public.read_public())
     # What Keras does on the host for each step stays, whatever computes the circuit.
-    keras = [costs.fitted(rows) for _, rows in table[table["route"] == COMPILED].groupby("precision") if _enough(rows)]
+    keras = costs.models(table[table["route"] == COMPILED]).values()
     if not keras:
         return (
             f"{text} None is predicted either: what Keras does on the host for each step stays, and there are too few cells "
@@ -242,11 +242,6 @@ def _gpu(table: pd.DataFrame, offers: Sequence[Offer], size: tuple[int, int, int
         "this CPU; TensorFlow's work between host and GPU is not. The intervals are how far the same formula misses public "
         "times of a V100."
     )
-
-
-def _enough(rows: pd.DataFrame) -> bool:
-    cells = rows[(rows["role"] != "held_out") & rows["seconds"].notna()].drop_duplicates(list(costs.AXES))
-    return len(cells) >= costs.FEWEST_CELLS
 
 
 def _rests_on(table: pd.DataFrame) -> str:

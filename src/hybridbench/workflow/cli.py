@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hybridbench.errors import HybridbenchError
+
+if TYPE_CHECKING:
+    from hybridbench.measurement.records import RecordStore
 
 app = typer.Typer(
     name="hybridbench",
@@ -247,6 +250,12 @@ def gpu_command(
         raise typer.Exit(1)
 
 
+def _stopped(store: RecordStore) -> typer.Exit:
+    kept = len(list(store.folder.glob("*.parquet")))
+    print(f"\nStopped. {kept} records are kept, and the same command goes on with what is missing.", file=sys.stderr)
+    return typer.Exit(130)
+
+
 @app.command("measure")
 def measure_command(
     minutes: Annotated[
@@ -299,9 +308,7 @@ def measure_command(
     try:
         table, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
     except KeyboardInterrupt:
-        kept = len(list(store.folder.glob("*.parquet")))
-        print(f"\nStopped. {kept} records are kept, and the same command goes on with what is missing.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise _stopped(store) from None
     if not next(store.folder.glob("*.parquet"), None):
         raise TimingError(
             f"{limit:g} minutes were too short for a single cell, and nothing was recorded: give more --minutes."
@@ -364,9 +371,7 @@ def study_command(
     try:
         run_plans(store, plans, trial.run_trial, study.STUDY, scheduler or "local", workers)
     except KeyboardInterrupt:
-        kept = len(list(store.folder.glob("*.parquet")))
-        print(f"\nStopped. {kept} records are kept, and the same command goes on with what is missing.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise _stopped(store) from None
     except SweepError as error:
         for note in getattr(error, "__notes__", []):
             print(note, file=sys.stderr)
