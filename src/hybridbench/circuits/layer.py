@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from threading import RLock
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from hybridbench.circuits.compiled import CompiledCircuit
+import numpy as np
+
+from hybridbench.circuits.compiled import NOT_OF_NORM_ONE, CompiledCircuit
+from hybridbench.circuits.first_call import first_numbers
+from hybridbench.circuits.proof import Reference, RefusedByPennylane
 from hybridbench.circuits.python_call import call_from_graph
 from hybridbench.circuits.qnode import build_qnode
+from hybridbench.circuits.reads import reads
 from hybridbench.circuits.spec import CircuitSpec
 from hybridbench.circuits.tracing import ChangingCircuit, tf
 from hybridbench.engine.backends import BACKENDS, check_memory, make_device, state_memory_bytes
 from hybridbench.engine.compiler import UnsupportedCircuit
+from hybridbench.engine.verification import check_verify, compare
 from hybridbench.errors import ConfigurationError, check_name
 
 import pennylane as qml  # isort: skip  (TensorFlow first, with its start-up notices held back)
@@ -22,6 +30,7 @@ from tensorflow.python.saved_model.save_context import in_save_context  # isort:
 from tf_keras.src.utils.control_flow_util import GraphOrParentsInXlaContext  # isort: skip
 
 ENGINES = ("auto", "cpu", "tensorflow", "cuda")
+MAX_CIRCUITS = 32  #: compiled circuits that a layer keeps
 
 # AutoGraph would translate the whole simulator line by line: 42-58 s for a first step instead of 2-5 s.
 _without_autograph = tf.autograph.experimental.do_not_convert
@@ -38,12 +47,20 @@ class _Kept:
     """
 
     def __init__(self) -> None:
-        self.circuits: dict[tuple, CompiledCircuit | Exception] = {}
+        self.circuits: OrderedDict[tuple, CompiledCircuit | Exception] = OrderedDict()
+        self.lock = RLock()
         self.told = False
         self.told_untraced = False
 
     def __deepcopy__(self, memo: dict) -> _Kept:
         return _Kept()
+
+
+class _Recurring(Exception):
+    """An error that came twice in a row."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 class KerasLayer(qml.qnn.KerasLayer):
@@ -72,6 +89,8 @@ class KerasLayer(qml.qnn.KerasLayer):
         engine: "cpu" for the compiled kernels; "cuda" for those of an NVIDIA GPU; "tensorflow" for TensorFlow operations,
             which run on any device and can be differentiated again; "auto" for the CPU's kernels, and TensorFlow operations
             under XLA.
+        verify: "first" compares a circuit with `default.qubit` before it is used: values and gradient, at the first inputs
+            and at others; "always" compares the values of every call; "never" trusts.
         **kwargs: as for `qml.qnn.KerasLayer`.
 
     Raises:
@@ -87,9 +106,11 @@ class KerasLayer(qml.qnn.KerasLayer):
         output_dim: Any,
         weight_specs: dict | None = None,
         engine: str = "auto",
+        verify: str = "first",
         **kwargs: Any,
     ) -> None:
         super().__init__(qnode, weight_shapes, output_dim, weight_specs, **kwargs)
+        self.verify = check_verify(verify)
         self.engine = check_name("engine", engine, ENGINES)
         if engine == "cuda":
             from hybridbench.engine import cuda
@@ -114,10 +135,22 @@ class KerasLayer(qml.qnn.KerasLayer):
         x = tf.reshape(inputs, (-1, inputs.shape[-1])) if len(inputs.shape) > 2 else inputs
         circuit = self._circuit(x)
         if isinstance(circuit, CompiledCircuit):
+            weights = list(self.qnode_weights.values())
             try:
-                return _with_batch_of(inputs, circuit(x, list(self.qnode_weights.values()), self._engine()))
+                results = circuit(x, weights, self._engine())
+                if self.verify == "always" and not (_under_xla() or in_save_context()):
+                    results = self._compared(results, x, weights)
+                return _with_batch_of(inputs, results)
             except UnsupportedCircuit as error:
                 circuit = error
+            except tf.errors.InvalidArgumentError as error:
+                if not tf.executing_eagerly() or NOT_OF_NORM_ONE not in str(error):
+                    raise
+                return _call_as_shipped(self, inputs)  # PennyLane says it itself
+        if isinstance(circuit, RefusedByPennylane):
+            if tf.executing_eagerly():
+                return _call_as_shipped(self, inputs)
+            raise circuit.__cause__
         if self.engine == "cuda":  # nothing computes elsewhere than asked
             raise ConfigurationError(
                 f"engine 'cuda' runs compiled circuits only, and layer {self.name!r} is not compiled: {_short(circuit)}"
@@ -134,18 +167,64 @@ class KerasLayer(qml.qnn.KerasLayer):
 
     def get_config(self) -> dict:
         """The layer's configuration, without the QNode."""
-        return {**super().get_config(), "engine": self.engine}
+        return {**super().get_config(), "engine": self.engine, "verify": self.verify}
 
     def _circuit(self, x: tf.Tensor) -> CompiledCircuit | Exception:
         """The circuit compiled for inputs like `x`, on first use; or why it cannot be."""
-        key = self.qnode, self.qnode.device, self.qnode.diff_method, x.dtype, x.shape.rank, x.shape[-1:]
-        if key not in self._kept.circuits:
+        key = self.qnode, self.qnode.device, self.qnode.diff_method, x.dtype, x.shape.rank, x.shape[-1:], self._reads()
+        with self._kept.lock:  # threads that come first wait for one another
+            found = self._kept.circuits.get(key)
+            if isinstance(found, _Recurring):
+                return found.error
+            if isinstance(found, CompiledCircuit | UnsupportedCircuit):
+                return found
             names, weights = [self.input_arg, *self.qnode_weights], list(self.qnode_weights.values())
             try:
-                self._kept.circuits[key] = CompiledCircuit(self.qnode, names, x, weights)
+                made: Any = CompiledCircuit(self.qnode, names, x, weights)
+                if self.verify != "never":
+                    rows = x if tf.executing_eagerly() else first_numbers(x)
+                    made.prove(rows, weights, self._engine_to_prove())
+            except RefusedByPennylane as error:  # these inputs, not the circuit
+                return error
+            except UnsupportedCircuit as error:
+                made = error
             except Exception as error:  # noqa: BLE001  (whatever the circuit raises, PennyLane's layer shall raise or mend)
-                self._kept.circuits[key] = error
-        return self._kept.circuits[key]
+                # An error of circumstance, as of memory, goes; one that comes again is the circuit's.
+                same = isinstance(found, Exception) and _short(found) == _short(error)
+                self._kept.circuits[key] = _Recurring(error) if same else error
+                return error
+            self._kept.circuits[key] = made
+            while len(self._kept.circuits) > MAX_CIRCUITS:
+                self._kept.circuits.popitem(last=False)
+            return made
+
+    def _reads(self) -> Hashable:
+        """What the quantum function reads besides its arguments."""
+        return reads(self.qnode.func)
+
+    def _engine_to_prove(self) -> ModuleType:
+        """The engine of this layer outside of XLA and saved models, where nothing can be compared."""
+        from hybridbench.engine import operation
+
+        return self._engine() if self.engine != "auto" else operation
+
+    def _compared(self, results: tf.Tensor, x: tf.Tensor, weights: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The results, compared with PennyLane's whenever they are computed."""
+        names = [self.input_arg, *self.qnode_weights]
+
+        def check(found: np.ndarray, *arguments: np.ndarray) -> np.ndarray:
+            given = dict(zip(names, map(tf.constant, arguments), strict=True))
+            wanted = Reference(self.qnode, given, {}, arguments[0].ndim == 2).values()
+            compare(f"the values of layer {self.name!r}", [found], wanted, 1e-3 if found.dtype.itemsize == 4 else 1e-8)
+            return found
+
+        given = [results, x, *map(tf.convert_to_tensor, weights)]
+        if tf.executing_eagerly():
+            check(*(tensor.numpy() for tensor in given))
+            return results
+        checked = tf.numpy_function(check, given, results.dtype)
+        with tf.control_dependencies([checked]):
+            return tf.identity(results)
 
     def _tell(self, error: Exception) -> None:
         if self._kept.told:
@@ -202,7 +281,10 @@ class KerasLayer(qml.qnn.KerasLayer):
         def evaluate(x: tf.Tensor, weights: Sequence[tf.Tensor]) -> tf.Tensor:
             given = dict(zip(self.qnode_weights, weights, strict=True))
             layer = SimpleNamespace(qnode=self.qnode, input_arg=self.input_arg, qnode_weights=given)
-            results = qml.qnn.KerasLayer._evaluate_qnode(layer, x)
+            try:
+                results = qml.qnn.KerasLayer._evaluate_qnode(layer, x)
+            except tf.errors.InvalidArgumentError as error:  # which leaves a graph as an error of its own only so
+                raise ValueError(error.message) from error
             if results.dtype.is_complex:
                 raise ConfigurationError("A circuit that is not compiled returns complex numbers in eager mode only.")
             if shape is None:

@@ -8,12 +8,15 @@ read that entry itself, and a step needs no TensorFlow operation per gate.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from hybridbench.circuits.forms import MOVES, Form, Forms
+from hybridbench.circuits.reads import random_numbers
 from hybridbench.engine.program import Angle, Kind, Program
 from hybridbench.stack import import_tensorflow
 
@@ -27,15 +30,16 @@ from hybridbench.engine.compiler import (  # noqa: E402
     UnsupportedCircuit,
     compile_tape,
     structure_key,
-    supports,
 )
+from hybridbench.engine.plan import known, simpler  # noqa: E402
 
 #: Devices that simulate an ideal circuit, so that another exact simulator gives the same numbers.
 IDEAL_DEVICES = ("default.qubit", "lightning.qubit", "hybridbench.qubit")
 #: Differentiation methods that give the exact gradient; the others are estimators that a user asks for by name.
 EXACT_METHODS = ("best", "backprop", "adjoint", "parameter-shift", "device")
-#: Batch sizes of the two traces that are compared: different from each other and from usual numbers of features.
-PROBE_BATCHES = (3, 5)
+#: Batch sizes of traces: two that differ from all other sizes of a circuit are compared.
+PROBE_BATCHES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
+DRAWS = 4  #: further calls of a quantum function, to see whether it is the same each time
 
 
 class ChangingCircuit(UnsupportedCircuit):
@@ -91,6 +95,13 @@ def as_tensor(value: Any) -> tf.Tensor:
     return value if tf.is_tensor(value) else tf.constant(np.asarray(value))
 
 
+def asks_for_norm(op: Any) -> bool:
+    """Whether PennyLane refuses a state preparation whose amplitudes are not of norm 1."""
+    settings = op.hyperparameters
+    rescaled = settings.get("normalize") or settings.get("pad_with") is not None
+    return bool(settings.get("validate_norm", True)) and not rescaled
+
+
 def _words(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + " and " + names[-1]
 
@@ -139,7 +150,9 @@ def _standard(tape: qml.tape.QuantumScript, wires: Any) -> qml.tape.QuantumScrip
         if not accepted_analytic_measurement(measurement):
             raise UnsupportedCircuit(f"{measurement} has no exact value")
     (tape,), _ = validate_device_wires(tape, wires)
-    (tape,), _ = decompose(tape, supports, skip_initial_state_prep=False, error=UnsupportedCircuit, name="the engine")
+    (tape,), _ = decompose(
+        tape, known, skip_initial_state_prep=False, decomposer=simpler, error=UnsupportedCircuit, name="the engine"
+    )
     return tape.map_to_standard_wires()
 
 
@@ -175,20 +188,34 @@ def bind(qnode: qml.QNode, name: str, inputs: tf.TensorSpec, weights: Mapping[st
         UnsupportedCircuit: the circuit cannot be compiled, or is not the same function at every call.
         Exception: as `trace_circuit`.
     """
-    with tf.init_scope():
-        batches = PROBE_BATCHES if inputs.shape.rank == 2 else (None, None)
+    with tf.init_scope(), random_numbers(qnode.func) as drawn:
+        batches = (None, None)
+        if inputs.shape.rank == 2:
+            sizes = {size for spec in [inputs, *weights.values()] for size in spec.shape}
+            batches = [size for size in PROBE_BATCHES if size not in sizes][:2]
         first, second = (_Probe(qnode, name, inputs, weights, batch) for batch in batches)
-        rng = np.random.default_rng(0)
-        first.check_same(second, rng)
-        return first.trace, first.binding(rng)
+        if not drawn():
+            first.check_same(second, np.random.default_rng(0))
+            calls = {first.queued() for _ in range(DRAWS)}
+            if len(calls) > 1 or None in calls:
+                raise ChangingCircuit("its quantum function queues other gates from call to call")
+        if drawn():
+            raise ChangingCircuit("its quantum function draws random numbers, and is another one at every call")
+        return first.trace, first.binding(np.random.default_rng(1))
 
 
 class _Probe:
     """A trace as a function that can be evaluated for any numbers."""
 
     def __init__(
-        self, qnode: qml.QNode, name: str, inputs: tf.TensorSpec, weights: Mapping[str, tf.TensorSpec], batch: int | None
+        self,
+        qnode: qml.QNode,
+        name: str,
+        inputs: tf.TensorSpec,
+        weights: Mapping[str, tf.TensorSpec],
+        batch: int | None,
     ) -> None:
+        self.batch, self._qnode, self._names = batch, qnode, [name, *weights]
         self.inputs = inputs if batch is None else tf.TensorSpec((batch, *inputs.shape[1:]), inputs.dtype)
         self.weights = list(weights.values())
         self.trace: Trace
@@ -199,6 +226,17 @@ class _Probe:
             return [([*map(as_tensor, a)], [*map(as_tensor, b)], [] if c is None else [c]) for a, b, c in found]
 
         self._function = tf.function(numbers, autograph=False).get_concrete_function(self.inputs, *self.weights)
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        """Raise where values per sample are not one for each sample: a circuit that is written for one sample."""
+        for _, sample, initial in self._function.structured_outputs:
+            rows = {t.shape[0] for t in sample} | {t.shape[0] for t in initial if t.shape.rank == 2}
+            if self.batch is not None and rows - {self.batch}:
+                raise UnsupportedCircuit(
+                    f"some of its gates have {min(rows - {self.batch})} values for a batch of {self.batch} samples: "
+                    "write inputs[..., i] for feature i of every sample"
+                )
 
     def evaluate(self, x: np.ndarray, weights: Sequence[np.ndarray]) -> list[tuple[list, list, list]]:
         tensors = [
@@ -206,73 +244,95 @@ class _Probe:
         ]
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), self._function(*tensors))
 
+    def queued(self) -> Hashable:
+        """What one more call of the quantum function queues, as far as it can be compared; None for random templates."""
+        with tf.Graph().as_default():
+            values = [tf.compat.v1.placeholder(spec.dtype, spec.shape) for spec in [self.inputs, *self.weights]]
+            tape = copy.copy(self._qnode).construct((), dict(zip(self._names, values, strict=True)))
+        return None if any(map(_draws, tape.operations)) else tuple(map(_seen, tape.operations))
+
+    def keys(self) -> list[Hashable]:
+        return [structure_key(tape) for tape in self.trace.tapes]
+
     def check_same(self, other: _Probe, rng: np.random.Generator) -> None:
         """Raise where another trace is another function: a circuit that draws random numbers, for example."""
-        keys, other_keys = ([structure_key(tape) for tape in probe.trace.tapes] for probe in (self, other))
-        if len(keys) != len(other_keys):
+        if len(self.trace.tapes) != len(other.trace.tapes):
             raise UnsupportedCircuit("its transforms make as many circuits as the batch has samples")
         x, weights = rng.uniform(-2, 2, other.inputs.shape), [rng.uniform(-2, 2, spec.shape) for spec in self.weights]
         mine = tf.nest.flatten(self.evaluate(x[: self.inputs.shape[0]] if x.ndim == 2 else x, weights))
         others = tf.nest.flatten(other.evaluate(x, weights))
         near = {"rtol": _tolerance(self.inputs), "atol": _tolerance(self.inputs), "equal_nan": True}
-        if keys != other_keys or not all(
+        if self.keys() != other.keys() or not all(
             np.allclose(a, b[: len(a)] if a.ndim else b, **near) for a, b in zip(mine, others, strict=True)
         ):
             raise ChangingCircuit("two calls of its quantum function with equal arguments differ")
 
     def binding(self, rng: np.random.Generator) -> Binding:
-        """Find the binding from values at 0, at 1 and at random points; only graphs of sums and products are looked at.
-
-        Sums and products that agree with a line at random points are that line; a function with branches, as clip, could
-        agree by chance.
-        """
+        """Read from the graph how each number follows from the inputs and the weights."""
         if len(self.trace.tapes) > 1 or not self.inputs.dtype.is_floating:
             return Binding(None, None, None)
         ((shared, sample, initial),) = self._function.structured_outputs
-        draws = [np.zeros, np.ones, *[lambda shape: rng.uniform(-2, 2, shape)] * 3]
-        points = [(draw(self.inputs.shape), [draw(spec.shape) for spec in self.weights]) for draw in draws]
-        values = [self.evaluate(*point)[0] for point in points]
-        tolerance = _tolerance(self.inputs)
-        shared_map = sample_map = initial_map = None
-        if _is_polynomial(shared):
-            sources = ([*weights, x] if x.ndim < 2 else [*weights, np.zeros(0)] for x, weights in points)
-            entries = np.stack([np.concatenate([np.ravel(source) for source in point]) for point in sources])
-            at = np.array([value[0] for value in values], dtype=float).reshape(len(points), -1)
-            shared_map = _lines(at, entries, Kind.SHARED, tolerance)
-        if not sample:
-            sample_map = ()
-        elif _is_polynomial(sample):
-            columns = np.concatenate([x for x, _ in points])
-            at = np.concatenate([np.stack(value[1], axis=-1) for value in values])
-            rows = np.r_[0, self.inputs.shape[0], 2 * self.inputs.shape[0] : len(columns)]  # zeros and ones once
-            sample_map = _lines(at[rows], columns[rows], Kind.SAMPLE, tolerance)
-        if not initial:
-            initial_map = "none"
-        elif self.inputs.shape.rank == 2 and _is_polynomial(initial, {"Sum", "Sqrt"}):
-            probes = [(value[2][0], x) for value, (x, _) in zip(values[2:], points[2:], strict=True)]
-            initial_map = _amplitudes(probes, tolerance)
+        x, *weights = self._function.inputs[: 1 + len(self.weights)]
+        # The vector of shared numbers holds the weights first, and the inputs where they are a single sample.
+        forms = Forms([*weights, x])
+        n_weights = sum(math.prod(spec.shape) for spec in self.weights)
+        single = self.inputs.shape.rank < 2
+        shared_map = _shared_lines(forms, shared, n_weights, single)
+        sample_map = _sample_lines(forms, sample, n_weights, self.inputs.shape)
+        initial_map = "none"
+        if initial:
+            initial_map = None if single else self._amplitudes(forms, initial[0], n_weights, rng)
         return Binding(shared_map, sample_map, initial_map)
 
+    def _amplitudes(self, forms: Forms, state: tf.Tensor, n_weights: int, rng: np.random.Generator) -> str | None:
+        """How initial states (batch, 2**n) follow from inputs (batch, n_features): "inputs", "normalised" or None."""
+        (batch, features), size = self.inputs.shape, state.shape[-1]
+        if state.shape.rank != 2 or size < features:
+            return None
+        found = forms.of(state)
+        entry = [
+            [n_weights + row * features + i for i in range(features)] + [-1] * (size - features) for row in range(batch)
+        ]
+        wanted = [Form(0.0, 1.0, e) if e >= 0 else Form(0.0, 0.0, -1) for row in entry for e in row]
+        if found == wanted:
+            return "inputs"
+        prepared = self.trace.tapes[0].operations[self.trace.compiled[0].initial]
+        if not (_only_moves_and_norms(state) and prepared.hyperparameters.get("normalize")):
+            return None
+        for _ in range(3):
+            x = rng.uniform(-2, 2, self.inputs.shape)
+            ((_, _, (value,)),) = self.evaluate(x, [rng.uniform(-2, 2, spec.shape) for spec in self.weights])
+            normalised = np.pad(x / np.linalg.norm(x, axis=1, keepdims=True), ((0, 0), (0, size - features)))
+            if not np.allclose(value, normalised, atol=_tolerance(self.inputs)):
+                return None
+        return "normalised"
 
-# fmt: off
-_PLAIN_OPERATIONS = frozenset({
-    "AddN", "AddV2", "BroadcastTo", "Cast", "ConcatV2", "Const", "ExpandDims", "Fill", "GatherNd", "GatherV2", "Identity",
-    "Mul", "Neg", "Pack", "Pad", "PadV2", "Placeholder", "Range", "RealDiv", "Reshape", "ReverseV2", "Shape", "Slice",
-    "Split", "SplitV", "Squeeze", "StridedSlice", "Sub", "Tile", "Transpose", "Unpack", "ZerosLike",
-})
-# fmt: on
+
+def _draws(op: Any) -> bool:
+    """Whether an operation draws its gates anew at each call, as qml.RandomLayers(seed=None)."""
+    return op.hyperparameters.get("seed", 0) is None or (getattr(op, "base", None) is not None and _draws(op.base))
 
 
-def _is_polynomial(tensors: Sequence[tf.Tensor], also: set[str] = frozenset()) -> bool:
-    """Whether only operations without branches (on real numbers) lead to the tensors."""
-    seen, waiting = set(), [tensor.op for tensor in tensors]
+def _seen(op: Any) -> Hashable:
+    """Type, wires and numbers of an operation; of tensors only the shape."""
+    numbers = [tuple(v.shape) if tf.is_tensor(v) else np.asarray(v).tobytes() for v in op.data]
+    return op.name, op.wires.labels, tuple(numbers)
+
+
+#: Operations that lead from inputs to inputs of length 1.
+_NORM_OPERATIONS = frozenset(MOVES) | {
+    "Abs", "Cast", "ComplexAbs", "Conj", "Const", "Mul", "Placeholder", "RealDiv", "Shape", "Sqrt", "Square", "Sum"
+}  # fmt: skip
+
+
+def _only_moves_and_norms(tensor: tf.Tensor) -> bool:
+    seen, waiting = set(), [tensor.op]
     while waiting:
         op = waiting.pop()
         if op.name in seen:
             continue
         seen.add(op.name)
-        rounds = op.type == "Cast" and not op.outputs[0].dtype.is_floating and op.inputs[0].dtype.is_floating
-        if rounds or not (op.type in _PLAIN_OPERATIONS or op.type in also):
+        if op.type not in _NORM_OPERATIONS:
             return False
         waiting += [source.op for source in op.inputs]
     return True
@@ -283,55 +343,37 @@ def _tolerance(inputs: tf.TensorSpec) -> float:
     return 1e-11 if inputs.dtype.is_floating and inputs.dtype.size == 8 else 1e-5
 
 
-def _lines(values: np.ndarray, sources: np.ndarray, kind: Kind, tolerance: float) -> tuple[Angle, ...] | None:
-    """Each column of `values` as offset + scale * one column of `sources`, or None where one of them is not.
-
-    Args:
-        values: (points, n) at points 0, 1, random …
-        sources: (points, m), the points; random ones differ in every entry.
-        kind: kind of the angles.
-        tolerance: relative.
-    """
-    offset, scale = values[0], values[1] - values[0]
-    moves = np.abs(scale) > tolerance
-    if not np.isfinite(values).all() or (moves.any() and not sources.shape[1]):
-        return None
-    index = np.zeros(len(offset), dtype=int)
-    if moves.any():
-        order = np.argsort(sources[2])
-        wanted = (values[2] - offset)[moves] / scale[moves]
-        edges = (sources[2][order][1:] + sources[2][order][:-1]) / 2
-        index[moves] = order[np.searchsorted(edges, wanted)]
-    lines = offset + np.where(moves, scale, 0) * (sources[:, index] if sources.shape[1] else 0)
-    if not np.allclose(lines, values, rtol=tolerance, atol=tolerance):
-        return None
-    if kind is Kind.SAMPLE:  # an angle that is per sample stays so, even if it does not move
-        return tuple(
-            Angle(kind, int(i), float(s) if m else 0.0, float(o))
-            for i, s, m, o in zip(index, scale, moves, offset, strict=True)
+def _shared_lines(forms: Forms, tensors: Sequence[tf.Tensor], n_weights: int, single: bool) -> tuple[Angle, ...] | None:
+    """Parameters of the whole batch as offset + scale * an entry of the weights (or of a single sample's inputs)."""
+    found = []
+    for tensor in tensors:
+        (form,) = forms.of(tensor)
+        if form is None or (form.entry >= n_weights and not single):
+            return None
+        found.append(
+            Angle(offset=form.offset) if form.entry < 0 else Angle(Kind.SHARED, form.entry, form.scale, form.offset)
         )
-    return tuple(
-        Angle(kind, int(i), float(s), float(o)) if m else Angle(offset=float(o))
-        for i, s, m, o in zip(index, scale, moves, offset, strict=True)
-    )
+    return tuple(found)
 
 
-def _amplitudes(probes: Sequence[tuple[np.ndarray, np.ndarray]], tolerance: float) -> str | None:
-    """How initial states (batch, 2**n) follow from inputs (batch, n_features): "inputs", "normalised" or None."""
-    for name in ("inputs", "normalised"):
-        if all(
-            state.ndim == 2
-            and state.shape[1] >= x.shape[1]
-            and not state[:, x.shape[1] :].any()
-            and np.allclose(
-                state[:, : x.shape[1]],
-                x / (1 if name == "inputs" else np.linalg.norm(x, axis=1, keepdims=True)),
-                atol=tolerance,
-            )
-            for state, x in probes
-        ):
-            return name
-    return None
+def _sample_lines(
+    forms: Forms, tensors: Sequence[tf.Tensor], n_weights: int, shape: tf.TensorShape
+) -> tuple[Angle, ...] | None:
+    """Parameters of shape (batch,) as offset + scale * a column of the inputs."""
+    found = []
+    for tensor in tensors:
+        columns = set()
+        for row, form in enumerate(forms.of(tensor)):
+            if form is None or 0 <= form.entry < n_weights:
+                return None
+            at = 0 if form.entry < 0 else form.entry - n_weights - row * shape[1]
+            if not 0 <= at < max(shape[1], 1):  # of another sample
+                return None
+            columns.add(Angle(Kind.SAMPLE, at, form.scale, form.offset))
+        if len(columns) != 1:
+            return None
+        found += columns
+    return tuple(found)
 
 
 def reindex(

@@ -23,6 +23,7 @@ from pennylane.operation import Operation, Operator
 from pennylane.ops import Adjoint, Controlled, Pow, Prod
 from pennylane.pauli import PauliSentence
 from pennylane.tape import QuantumScript
+from scipy.sparse import issparse
 
 from hybridbench.engine.program import (
     Angle,
@@ -38,11 +39,14 @@ from hybridbench.engine.program import (
 )
 from hybridbench.errors import HybridbenchError
 
-MAX_BLOCK = 4  #: wires of a gate that is applied as a matrix, and of an observable given as a matrix
+MAX_BLOCK = 8  #: wires of a gate that is applied as a matrix
+MAX_OBSERVABLE = 4  #: wires of an observable given as a matrix, which becomes up to 4**MAX_OBSERVABLE Pauli words
 MAX_STRINGS = 6  #: wires that a phase depends on: it becomes up to 2**MAX_STRINGS phases
 MAX_POWER = 8  #: how often a power repeats its gate
 MAX_WORDS = 8  #: Pauli words beyond Z that a generator may have before a matrix is cheaper
 CACHE_SIZE = 256  #: compiled circuits that are kept
+EXACT = 1e-12  #: how far a matrix may be from a unitary one to be taken for rotations and phases
+ROUNDED = 1e-5  #: how far it may be at all, as one that was made in single precision is; the adjoint method undoes gates
 
 X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 HALF_PI = math.pi / 2
@@ -199,9 +203,11 @@ def _pauli_rotation(wires: tuple[int, ...], letters: str, angle: Angle) -> list[
 
 def _diagonal(op: Operator, wires: tuple[int, ...], angles: _Angles) -> list[_Instruction]:
     values = _data(op)
-    if not np.allclose(np.abs(values), 1, atol=1e-5):
+    if not np.allclose(np.abs(values), 1, rtol=0, atol=ROUNDED):
         raise _unsupported(op, "its entries are not of modulus 1")
-    return _phases(np.angle(values), wires, None)
+    if len(wires) <= MAX_STRINGS and np.allclose(np.abs(values), 1, rtol=0, atol=EXACT):
+        return _phases(np.angle(values), wires, None)
+    return [_Matrix(wires, np.diag(values).astype(complex))]
 
 
 def _adjoint(op: Adjoint, wires: tuple[int, ...], angles: _Angles) -> list[_Instruction]:
@@ -318,6 +324,8 @@ def _generated(op: Operator, generator: Operator, wires: tuple[int, ...], angle:
             return _phases(np.real(np.diagonal(matrix)), wires, angle)
         sentence = qml.pauli_decompose(matrix, wire_order=op.wires, pauli=True, check_hermitian=False)
     index = dict(zip(op.wires, wires, strict=True))
+    if any(abs(np.imag(c)) > EXACT for c in sentence.values()):
+        raise _unsupported(op, "its generator is not Hermitian")
     words = {word: float(np.real(c)) for word, c in sentence.items() if abs(c) > 1e-14}
     commute = all(a.commutes_with(b) for a, b in combinations(words, 2))
     if commute and sum(any(letter != "Z" for letter in word.values()) for word in words) <= MAX_WORDS:
@@ -332,12 +340,14 @@ def _generated(op: Operator, generator: Operator, wires: tuple[int, ...], angle:
 
 
 def _matrix(op: Operator, matrix: np.ndarray, wires: tuple[int, ...]) -> list[_Instruction]:
-    """A constant unitary."""
-    if not np.allclose(matrix @ matrix.conj().T, np.eye(len(matrix)), atol=1e-5):
+    """A constant unitary; one that rounding has left off by more than `EXACT` is multiplied as it is."""
+    error = np.abs(matrix @ matrix.conj().T - np.eye(len(matrix))).max()
+    if not error <= ROUNDED:
         raise _unsupported(op, "its matrix is not unitary")
-    if not np.any(matrix - np.diag(np.diagonal(matrix))) and len(wires) <= MAX_STRINGS:
+    exact = error <= EXACT
+    if exact and not np.any(matrix - np.diag(np.diagonal(matrix))) and len(wires) <= MAX_STRINGS:
         return _phases(np.angle(np.diagonal(matrix)), wires, None)
-    if len(wires) == 1:
+    if exact and len(wires) == 1:
         phase = np.angle(np.linalg.det(matrix)) / 2
         special = matrix * np.exp(-1j * phase)  # cos(a/2) - i sin(a/2) axis.sigma
         sines = np.array([-special[0, 1].imag, -special[0, 1].real, -special[0, 0].imag])
@@ -727,6 +737,20 @@ def _are_angles(op: Operator) -> list[bool]:
     return [not isinstance(op, _MATRICES)] * len(op.data)
 
 
+def number_kind(value: object) -> str:
+    """ "real" or "complex" for a number, an array or a tensor of any interface; "none" for what is no number."""
+    if isinstance(value, bool | int | float):
+        return "real"
+    name = str(getattr(value, "dtype", None) or qml.math.get_dtype_name(value))
+    if "complex" in name:
+        return "complex"
+    return "real" if any(part in name for part in ("float", "int", "bool")) else "none"
+
+
+def _described(value: object) -> str:
+    return "complex" if number_kind(value) == "complex" else f"a {type(value).__name__}"
+
+
 def _angles(op: Operator, position: int, shared: list, sample: list) -> list[Angle | None]:
     """The parameters of a gate as angles, entered into `shared` and `sample`; None for constant matrices."""
     found: list[Angle | None] = []
@@ -737,6 +761,8 @@ def _angles(op: Operator, position: int, shared: list, sample: list) -> list[Ang
         ndim = _ndim(value)
         if ndim > 1:
             raise _unsupported(op, f"its parameter {i} has {ndim} axes, and may have one, the batch")
+        if number_kind(value) != "real":
+            raise _unsupported(op, f"its parameter {i} is {_described(value)}, and an angle is a real number")
         entries, kind = (sample, Kind.SAMPLE) if ndim else (shared, Kind.SHARED)
         found.append(Angle(kind, len(entries), 1.0))
         entries.append((position, i))
@@ -754,7 +780,7 @@ def _has_constants(sentence: PauliSentence) -> bool:
 def _sentence(observable: Operator) -> PauliSentence | None:
     """An observable as Pauli words with real, constant coefficients, or None."""
     sentence = observable.pauli_rep
-    if sentence is None and len(observable.wires) <= MAX_BLOCK and all(map(_is_constant, observable.data)):
+    if sentence is None and len(observable.wires) <= MAX_OBSERVABLE and all(map(_is_constant, observable.data)):
         matrix = qml.matrix(observable, wire_order=observable.wires)
         sentence = qml.pauli_decompose(matrix, wire_order=observable.wires, pauli=True, check_hermitian=False)
     if sentence is None or not _has_constants(sentence):
@@ -821,16 +847,46 @@ def _compile(tape: QuantumScript, wires: Sequence[Hashable]) -> Compiled:
     return Compiled(program, tuple(shared), tuple(sample), initial)
 
 
+def is_pennylanes(kind: type) -> bool:
+    """Whether PennyLane made a class. What a class from elsewhere computes may follow from anything."""
+    return kind.__module__.partition(".")[0] == "pennylane"
+
+
 def _freeze(value: object) -> Hashable:
-    """A constant, with all operators and arrays in it, as something to compare by."""
-    if isinstance(value, Operator):
-        leaves, metadata = value._flatten()
-        return type(value), value.wires.labels, _freeze(leaves), metadata
-    if isinstance(value, list | tuple):
-        return tuple(map(_freeze, value))
+    """A constant, with all operators, arrays and containers in it, as something to compare by content.
+
+    Raises:
+        UnsupportedCircuit: a value whose content cannot be compared, as an operation or a function from elsewhere.
+    """
+    if value is None or isinstance(value, bool | str | bytes | slice):
+        return type(value), value if not isinstance(value, slice) else (value.start, value.stop, value.step)
+    if isinstance(value, int | float | complex | np.number):
+        return type(value).__name__, value if value == value else "nan"
     if isinstance(value, np.ndarray):
+        if value.dtype == object:
+            raise UnsupportedCircuit("The engine cannot compare an array of objects: pass an array of numbers.")
         return value.shape, value.dtype.str, value.tobytes()
-    if value is None or _is_constant(value):
+    if isinstance(value, Operator):
+        if not is_pennylanes(type(value)):
+            raise UnsupportedCircuit(f"The engine cannot tell what decides {value.name}, an operation from elsewhere.")
+        leaves, metadata = value._flatten()
+        return type(value), value.wires.labels, _freeze(leaves), _freeze(metadata)
+    if isinstance(value, MeasurementProcess) and is_pennylanes(type(value)):
+        return type(value), *map(_freeze, value._flatten())
+    if isinstance(value, QuantumScript):
+        return _freeze(value.operations), _freeze(value.measurements)
+    if isinstance(value, qml.wires.Wires):
+        return value.labels
+    if isinstance(value, dict):
+        return type(value).__name__, tuple((_freeze(key), _freeze(part)) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return type(value).__name__, tuple(map(_freeze, value))
+    if isinstance(value, set | frozenset):
+        return "set", frozenset(map(_freeze, value))
+    if issparse(value):
+        value = value.tocsr()
+        return "sparse", value.shape, _freeze(value.data), _freeze(value.indices), _freeze(value.indptr)
+    if isinstance(value, type) and is_pennylanes(value):
         return value
     raise UnsupportedCircuit(
         f"The engine cannot read {type(value).__name__} values of constant matrices and states: "
@@ -839,7 +895,14 @@ def _freeze(value: object) -> Hashable:
 
 
 def _operation_key(op: Operator) -> Hashable:
+    """Type, wires, axes of the parameters, and all else that decides the gates.
+
+    Raises:
+        UnsupportedCircuit: an operation that is not PennyLane's, or has a value whose content cannot be compared.
+    """
     kind = type(op)
+    if not is_pennylanes(kind):
+        raise UnsupportedCircuit(f"The engine cannot tell what decides {op.name}, an operation from elsewhere.")
     if kind in _PLAIN_CONTROLLED:  # what op.wires adds up, without the making of new Wires
         hyperparameters = op.hyperparameters
         labels = hyperparameters["control_wires"].labels + hyperparameters["base"].wires.labels
@@ -853,11 +916,11 @@ def _operation_key(op: Operator) -> Hashable:
 def _static(op: Operator) -> Hashable:
     """What the program of a gate depends on besides its type, wires and the axes of its parameters."""
     if isinstance(op, Controlled):
-        return tuple(op.control_values), _operation_key(op.base)
+        return tuple(map(bool, op.control_values)), op.control_wires.labels, _operation_key(op.base)
     if isinstance(op, Adjoint):
         return _operation_key(op.base)
     if isinstance(op, Pow):
-        return op.z, _operation_key(op.base)
+        return _freeze(op.z), _operation_key(op.base)
     if isinstance(op, Prod):
         return tuple(map(_operation_key, op.operands))
     if isinstance(op, (qml.BasisState, *_MATRICES)):
@@ -865,7 +928,8 @@ def _static(op: Operator) -> Hashable:
     if isinstance(op, qml.StatePrep) or not isinstance(op, Operator):
         return None
     leaves, metadata = op._flatten()
-    return tuple(_freeze(leaf) for leaf in leaves if isinstance(leaf, Operator)), metadata
+    held = tuple(_freeze(leaf) for leaf in leaves if isinstance(leaf, Operator | list | tuple | QuantumScript))
+    return held, _freeze(metadata)
 
 
 def _measurement_key(measurement: MeasurementProcess) -> Hashable:
@@ -933,7 +997,11 @@ def compile_tape(tape: QuantumScript, wires: Sequence[Hashable] | None = None) -
         UnsupportedCircuit: names the gate or structure that the engine cannot run.
     """
     order = tape.wires if wires is None else wires
-    return _compiled.get(structure_key(tape, order), lambda: _compile(tape, order))
+    try:
+        key = structure_key(tape, order)
+    except UnsupportedCircuit:  # nothing says that another circuit is the same
+        return _compile(tape, order)
+    return _compiled.get(key, lambda: _compile(tape, order))
 
 
 def _can_lower(op: Operator) -> bool:
@@ -950,8 +1018,10 @@ def supports(op: Operator) -> bool:
     """Whether the compiler knows a gate or state preparation; its place in the circuit is not looked at."""
     if type(op) in _PLAIN:
         return True
+    if isinstance(op, qml.StatePrep | qml.BasisState):
+        return is_pennylanes(type(op))
     try:
         key = _operation_key(op)
     except UnsupportedCircuit:
         return False
-    return isinstance(op, qml.StatePrep | qml.BasisState) or _supported.get(key, lambda: _can_lower(op))
+    return _supported.get(key, lambda: _can_lower(op))

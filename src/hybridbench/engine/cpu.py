@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from hybridbench.engine import kernels as K
 from hybridbench.engine.backends import check_memory
 from hybridbench.engine.encoding import encode
 from hybridbench.engine.native import DOUBLE, FLOAT, WORD, machine_code
+from hybridbench.engine.once import once
 from hybridbench.engine.program import Kind, Program
 from hybridbench.engine.simd import LANES
 from hybridbench.errors import ConfigurationError, MemoryEstimateError, check_name
@@ -33,7 +33,7 @@ def n_threads() -> int:
 POOL = np.zeros(1, np.int64)
 
 
-@lru_cache
+@once
 def engine(precision: str) -> int:
     """The address of `kernels.run` for a precision."""
     kinds = (WORD, FLOAT if precision == "complex64" else DOUBLE)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import autograd
@@ -35,10 +37,11 @@ from pennylane.tape import QuantumScript
 from pennylane.transforms.core import TransformProgram
 from scipy.sparse import issparse
 
+from hybridbench.engine import verification as V
 from hybridbench.engine.backends import check_memory, state_memory_bytes
 from hybridbench.engine.compiler import UnsupportedCircuit
-from hybridbench.engine.plan import Plan, known, make_plan, plan_key, trace
-from hybridbench.errors import BackendError
+from hybridbench.engine.plan import Plan, known, make_plan, plan_key, shape, simpler, trace
+from hybridbench.errors import BackendError, ConfigurationError
 from hybridbench.stack import import_tensorflow
 
 ENGINES = ("auto", "cpu", "tensorflow", "cuda")
@@ -66,6 +69,8 @@ class HybridbenchQubit(Device):
             "tensorflow" for `diff_method="backprop"`. "cuda" (this package's kernels on an NVIDIA GPU) needs numba-cuda
             and a GPU, and never computes anywhere else.
         seed: of the samples that are drawn with shots; None draws it from the operating system.
+        verify: "first" compares every new structure of a circuit with `default.qubit` before it is used, values and
+            gradient, at the numbers at hand and at others; "always" compares the values of every call; "never" trusts.
 
     Raises:
         qml.DeviceError: an engine or a type that does not exist, or no GPU where engine is "cuda".
@@ -87,6 +92,7 @@ class HybridbenchQubit(Device):
         c_dtype: Any = np.complex128,
         engine: str = "auto",
         seed: Any = None,
+        verify: str = "first",
     ) -> None:
         super().__init__(wires=wires, shots=shots)
         if engine not in ENGINES:
@@ -105,8 +111,13 @@ class HybridbenchQubit(Device):
                 f"c_dtype {c_dtype!r} is not complex64 or complex128, the types that {self.name} computes in."
             )
         self._engine = engine
+        try:
+            self._verify = V.check_verify(verify)
+        except ConfigurationError as error:
+            raise qml.DeviceError(str(error)) from error
         self._rng = np.random.default_rng(seed)
         self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self._lock = Lock()
         self._orders: dict[tuple, tuple[Hashable, ...]] = {}
 
     @property
@@ -188,6 +199,9 @@ class HybridbenchQubit(Device):
         Values of a broadcast circuit have a leading batch axis. Results are TensorFlow tensors, with gradients, where the
         configuration says "backprop" and TensorFlow, autograd's where it says autograd, else NumPy arrays.
         """
+        if self._verify == "always":
+            for circuit in circuits:
+                self._compare_all(circuit)
         if execution_config.gradient_method == "backprop":
             engine = execution_config.device_options.get("engine", "cpu")
             if execution_config.interface in TENSORFLOW:
@@ -430,8 +444,8 @@ class HybridbenchQubit(Device):
             if tf.executing_eagerly():
                 return tuple(map(tf.constant, function(*(tensor.numpy() for tensor in inputs))))
             found = _as_tuple(tf.numpy_function(function, inputs, types))
-            for tensor, shape in zip(found, shapes, strict=True):
-                tensor.set_shape(shape)
+            for tensor, wanted_shape in zip(found, shapes, strict=True):
+                tensor.set_shape(wanted_shape)
             return found
 
         @tf.custom_gradient
@@ -440,12 +454,40 @@ class HybridbenchQubit(Device):
             values = call(forward, tensors, kinds, [[*batch, *_shape(m, plan)] for m in circuit.measurements])
 
             def gradient(*cotangents: Any) -> tuple[Any, ...]:
-                inputs = [*tensors, *cotangents]
-                return call(backward, inputs, [t.dtype for t in tensors], [t.shape for t in tensors])
+                return pull_back(*tensors, *cotangents)
 
             return values, gradient
 
+        @tf.custom_gradient
+        def pull_back(*inputs: Any) -> tuple[tuple[Any, ...], Callable]:
+            found = call(
+                backward, inputs, [t.dtype for t in inputs[: len(chosen)]], [t.shape for t in inputs[: len(chosen)]]
+            )
+            return found, lambda *upstream: self._second_derivative(tf, circuit, parameters, chosen, inputs, upstream)
+
         return _one_or_all(_as_tuple(run(*(tf.convert_to_tensor(parameters[i]) for i in chosen))))
+
+    def _second_derivative(
+        self,
+        tf: Any,
+        circuit: QuantumScript,
+        parameters: Sequence[Any],
+        chosen: Sequence[int],
+        inputs: Sequence[Any],
+        upstream: Sequence[Any],
+    ) -> list[Any]:
+        """Gradient of a gradient with respect to tensors and cotangents, by TensorFlow's engine."""
+        tensors, cotangents = inputs[: len(chosen)], inputs[len(chosen) :]
+        with tf.GradientTape() as outer:
+            outer.watch([*tensors, *cotangents])
+            with tf.GradientTape() as inner:
+                inner.watch(tensors)
+                given = list(parameters)
+                for i, tensor in zip(chosen, tensors, strict=True):
+                    given[i] = tensor
+                values = _as_tuple(self._tensors(circuit, "tensorflow", given))
+            found = inner.gradient(values, tensors, list(cotangents), unconnected_gradients="zero")
+        return outer.gradient(found, [*tensors, *cotangents], list(upstream), unconnected_gradients="zero")
 
     def _through_tensors(self, circuit: QuantumScript) -> Any:
         """Results as autograd arrays, which the TensorFlow engine differentiates any number of times."""
@@ -467,9 +509,9 @@ class HybridbenchQubit(Device):
         flat, found = _on_autograd(tf, values)(*inputs), []
         batch = [plan.rows([_array(p) for p in parameters])] if plan.batched else []
         for m in circuit.measurements:
-            shape = (*batch, *_shape(m, plan))
-            real, imaginary = (anp.reshape(flat[k * math.prod(shape) : (k + 1) * math.prod(shape)], shape) for k in (0, 1))
-            flat = flat[2 * math.prod(shape) :]
+            axes = (*batch, *_shape(m, plan))
+            real, imaginary = (anp.reshape(flat[k * math.prod(axes) : (k + 1) * math.prod(axes)], axes) for k in (0, 1))
+            flat = flat[2 * math.prod(axes) :]
             found.append(real + 1j * imaginary if _is_complex(m) else real)
         return _one_or_all(found)
 
@@ -477,32 +519,126 @@ class HybridbenchQubit(Device):
 
     def _plan(self, circuit: QuantumScript) -> Plan:
         wires = self._order(circuit)
-        key = plan_key(circuit, wires)
-        found = self._plans.get(key)
-        if found is None:
-            found = self._new_plan(circuit, wires)
+        try:
+            key = plan_key(circuit, wires)
+        except UnsupportedCircuit:  # nothing says that another circuit is the same
+            return self._new_plan(circuit, wires)
+        with self._lock:
+            found = self._plans.get(key)
+            if found is not None:
+                self._plans.move_to_end(key)
+                return found
+        found = self._new_plan(circuit, wires)
+        with self._lock:
             self._plans[key] = found
             while len(self._plans) > CACHE_SIZE:
                 self._plans.popitem(last=False)
-        else:
-            self._plans.move_to_end(key)
         return found
 
     def _knows(self, circuit: QuantumScript) -> bool:
         if any(isinstance(op, MidMeasureMP) for op in circuit.operations) or not _has_constant_observables(circuit):
             return False
         try:
-            return plan_key(circuit, self._order(circuit)) in self._plans
+            key = plan_key(circuit, self._order(circuit))
         except UnsupportedCircuit:
             return False
+        with self._lock:
+            return key in self._plans
 
-    @staticmethod
-    def _new_plan(circuit: QuantumScript, wires: tuple[Hashable, ...]) -> Plan:
+    def _new_plan(self, circuit: QuantumScript, wires: tuple[Hashable, ...]) -> Plan:
+        found = None
         if not circuit.shots and all(isinstance(m, ExpectationMP) and m.obs is not None for m in circuit.measurements):
             found = make_plan(circuit, wires, from_state=False)
-            if found.program.outputs:
-                return found
-        return make_plan(circuit, wires, from_state=True)
+        if found is None or not found.program.outputs:
+            found = make_plan(circuit, wires, from_state=True)
+        if self._verify != "never":
+            self._prove(found, circuit)
+        return found
+
+    def _prove(self, plan: Plan, circuit: QuantumScript) -> None:
+        """Compare a new plan with `default.qubit`: values at the numbers at hand, values and a slope at others.
+
+        Raises:
+            Mismatch: they differ.
+        """
+        rng = np.random.default_rng(0)
+        if circuit.shots:
+            circuit = circuit.copy(measurements=[qml.state()], shots=None)
+        at_hand = _few_rows(plan, circuit, rng)
+        rows = plan.rows(at_hand.get_parameters(trainable_only=False))
+        if not V.fits(len(plan.wires), rows):
+            warnings.warn(
+                f"{self.name} did not compare a circuit of {len(plan.wires)} qubits with default.qubit, which has no memory "
+                "for it here: compare a smaller one, or say verify='never'.",
+                V.NotVerified,
+                stacklevel=2,
+            )
+            return
+        movable = list(dict.fromkeys([*plan.shared.parameters, *plan.sample.parameters]))
+        states = [] if plan.initial is None else [plan.initial]
+        given = at_hand.get_parameters(trainable_only=False)
+        self._compare_values(plan, at_hand, given)
+        away = list(given)
+        for i in movable:
+            away[i] = rng.uniform(-np.pi, np.pi, np.shape(given[i]))
+        at = sorted({*movable, *states})
+        if not at:
+            return
+        given = [np.asarray(away[i]) for i in at]
+        kinds = [i in states for i in at]
+
+        def placed(values: Sequence[np.ndarray]) -> QuantumScript:
+            return at_hand.bind_new_parameters(values, at)
+
+        try:
+            point = placed(given)
+            parameters = point.get_parameters(trainable_only=False)
+            wanted = self._compare_values(plan, point, parameters)
+        except ValueError:  # a template that takes no other numbers, as one that wants a norm of 1
+            point, given = at_hand, [np.asarray(at_hand.get_parameters(trainable_only=False)[i]) for i in at]
+            parameters = point.get_parameters(trainable_only=False)
+            wanted = self._compare_values(plan, point, parameters)
+        along = V.directions(given, kinds, rng)
+        cotangents = V.random_like(wanted, rng)
+        found = self._pull_back(plan, point, parameters, [np.conj(c) if np.iscomplexobj(c) else c for c in cotangents])
+        mine = sum(float(np.sum(np.real(found[i] * d))) for i, d in zip(at, along, strict=True))
+
+        def evaluate(by: float) -> V.Values:
+            values = [V.moved(v, d, by, s) for v, d, s in zip(given, along, kinds, strict=True)]
+            return V.executed(placed(values), plan.wires)
+
+        theirs, error = V.slope(evaluate, cotangents, sum(float(np.sum(np.abs(d))) for d in along))
+        if np.isfinite(theirs) and np.isfinite(mine):
+            size = sum(float(np.sum(np.abs(c))) for c in cotangents)
+            allowed = self._allowed(plan, parameters, wanted) * max(size, 1.0) + 10 * error + 1e-9 * max(size, abs(theirs))
+            V.compare("The gradient's entries", [np.array(mine)], [np.array(theirs)], allowed)
+
+    def _compare_all(self, circuit: QuantumScript) -> None:
+        """Compare the values of a call with `default.qubit`, where it has numbers and no shots."""
+        if circuit.shots or any(qml.math.is_abstract(v) for v in circuit.get_parameters(trainable_only=False)):
+            return
+        plan, parameters = self._plan(circuit), _numbers(circuit)
+        changed = [
+            i for i, value in enumerate(circuit.get_parameters(trainable_only=False)) if type(value) is not np.ndarray
+        ]
+        self._compare_values(plan, circuit.bind_new_parameters([parameters[i] for i in changed], changed), parameters)
+
+    def _compare_values(self, plan: Plan, circuit: QuantumScript, parameters: Sequence[np.ndarray]) -> V.Values:
+        wanted = V.executed(circuit, plan.wires)
+        found = self._measured(plan, circuit, parameters)
+        found = [np.asarray(v) if plan.batched else np.asarray(v).reshape(np.shape(v)[1:]) for v in found]
+        V.compare("The values of a compiled circuit", found, wanted, self._allowed(plan, parameters, wanted))
+        return wanted
+
+    def _allowed(self, plan: Plan, parameters: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
+        angles = [np.abs(plan.shared.read(parameters, 1)), np.abs(plan.sample.read(parameters, plan.rows(parameters)))]
+        largest = max((float(np.max(a)) for a in angles if a.size), default=0.0)
+        sizes = [float(np.max(np.abs(v), initial=0.0)) for v in wanted]
+        sizes += [sum(abs(term.coefficient) for term in output) for output in plan.program.outputs]
+        gates = sum(len(layer.runs) + len(layer.strings) + len(layer.sample_strings) + 4 * len(layer.blocks)
+                    + len(layer.sample_rotations) for layer in plan.program.layers)  # fmt: skip
+        gates += plan.shared.length + plan.sample.length
+        return V.tolerance(self._precision, max(1.0, *sizes), gates, largest)
 
     def _order(self, circuit: QuantumScript) -> tuple[Hashable, ...]:
         """The wires of the state vector, most significant first: those of the circuit, or of the device where all count."""
@@ -634,17 +770,7 @@ def _decomposed(tape: QuantumScript, name: str) -> tuple[Sequence[QuantumScript]
             return id(op) in kept
         return known(op) or trace(op) is not None
 
-    return decompose(tape, stop, skip_initial_state_prep=False, decomposer=_parts, name=name)
-
-
-def _parts(op: Operator) -> list[Operator]:
-    """A gate as simpler ones; a constant gate that has only a matrix as that matrix."""
-    try:
-        return op.decomposition()
-    except qml.operation.DecompositionUndefinedError:
-        if isinstance(op, CONSTANTS) or not op.has_matrix or qml.operation.is_trainable(op):
-            raise
-        return [qml.QubitUnitary(np.asarray(qml.math.unwrap(op.matrix())), wires=op.wires)]
+    return decompose(tape, stop, skip_initial_state_prep=False, decomposer=simpler, name=name)
 
 
 @qml.transform
@@ -771,6 +897,28 @@ def _as_tuple(value: Any) -> tuple:
 
 def _array(value: Any) -> np.ndarray:
     return np.asarray(qml.math.unwrap(value))
+
+
+def _few_rows(plan: Plan, circuit: QuantumScript, rng: np.random.Generator) -> QuantumScript:
+    """A circuit of NumPy numbers with the first samples of a batch; random ones stand for what is not known yet."""
+    found = []
+    batched = {*plan.sample.parameters, *([plan.initial] if plan.batched and plan.initial is not None else [])}
+    for i, value in enumerate(circuit.get_parameters(trainable_only=False)):
+        if qml.math.is_abstract(value):
+            size = tuple(V.ROWS if n is None else n for n in shape(value))
+            value = rng.uniform(-np.pi, np.pi, size)
+            value = value / np.linalg.norm(value, axis=-1, keepdims=True) if i == plan.initial else value
+        elif not issparse(value):
+            value = _array(value)
+        if i in batched and np.ndim(value) and (i != plan.initial or np.ndim(value) > 1):
+            value = value[: V.ROWS]
+        found.append(value)
+    changed = [
+        i
+        for i, (new, old) in enumerate(zip(found, circuit.get_parameters(trainable_only=False), strict=True))
+        if new is not old
+    ]
+    return circuit.bind_new_parameters([found[i] for i in changed], changed) if changed else circuit
 
 
 def _numbers(circuit: QuantumScript) -> list[np.ndarray]:

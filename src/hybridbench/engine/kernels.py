@@ -22,6 +22,7 @@ from hybridbench.engine.native import INT, NOTHING, WORD, External
 from hybridbench.engine.simd import (
     LANES,
     address_of,
+    any_beyond,
     as_real,
     below_one,
     count_up,
@@ -77,6 +78,7 @@ PHASE_BITS = 10  # above, they are made anew in pieces of this many bits
 CHUNKS = 16
 POOLED = 1 << 28  # bytes of scratch that are kept from call to call at most
 WORTH_THREADS = 50_000  # rows times rotations from which a second thread is worth its start (about 20 us)
+LARGE = 1e5  # angles up to this size have fast cosines; those beyond take the C library's, which are right for any number
 SEGMENT = 4096  # rows that are summed in single precision before the sum is added in double
 
 _pthread_create = External("pthread_create", INT, (WORD, WORD, WORD, WORD))
@@ -189,7 +191,7 @@ def _shared_places(code, q, size, n_blocks, out):
 
 
 def _cos_sin(x):
-    """Cosine and sine of a float64 vector to about 1e-16 for |x| < 1e6 (polynomials of Moshier's Cephes library)."""
+    """Cosine and sine of a float64 vector to about 1e-16 for |x| <= LARGE (polynomials of Moshier's Cephes library)."""
     shift = splat(6755399441055744.0)  # 1.5 * 2**52: adding and subtracting it rounds to a whole number
     k = (x * splat(0.6366197723675814) + shift) - shift
     # Not a number from about 1e17, where x no longer says which angle it is: the polynomials would give any number there.
@@ -253,7 +255,10 @@ def _prepare(ctx, one, places):
     runs = pointer(ctx[WORK] + places[RUNS], 1.0)
     rotations = pointer(ctx[WORK] + places[RUN_ROTATIONS], 1.0)
     for j in range(code[E.N_STRINGS]):
-        strings[j] = _shared_angle(code, code[E.AT_STRINGS] + j * E.STRING + 1, ctx, one)
+        angle = _shared_angle(code, code[E.AT_STRINGS] + j * E.STRING + 1, ctx, one)
+        if angle > LARGE or angle < -LARGE:  # the phases of several strings are added up before their cosine is taken
+            angle = 2.0 * math.atan2(math.sin(0.5 * angle), math.cos(0.5 * angle))
+        strings[j] = angle
     for j in range(code[E.N_RUNS]):
         at = code[E.AT_RUNS] + j * E.RUN
         ar, ai, br, bi = 1.0, 0.0, 0.0, 0.0  # first column (a, b); the second is (-conj b, conj a)
@@ -362,7 +367,17 @@ def _scaled_angle(ctx, one, at, factor, block, q, lanes, out, place):
         angle = splat(_real(code, at + 3)) + splat(_real(code, at + 2)) * load(lanes, 0)
     else:
         angle = splat(_shared_angle(code, at, ctx, one))
-    c, s = _cos_sin(splat(factor) * angle)
+    angle = splat(factor) * angle
+    c, s = _cos_sin(angle)
+    if any_beyond(angle, LARGE):
+        store(lanes, 0, angle)
+        for lane in range(LANES):
+            lanes[lane] = math.cos(lanes[lane])
+        c = load(lanes, 0)
+        store(lanes, 0, angle)
+        for lane in range(LANES):
+            lanes[lane] = math.sin(lanes[lane])
+        s = load(lanes, 0)
     store(out, place * LANES, narrow(c, one))
     store(out, (place + 1) * LANES, narrow(s, one))
 

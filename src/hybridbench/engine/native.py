@@ -17,11 +17,16 @@ from __future__ import annotations
 import ast
 import builtins
 import hashlib
+import hmac
 import math
 import operator
 import os
+import secrets
+import stat
 import struct
-import tempfile
+import threading
+import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -32,6 +37,8 @@ from typing import Any, NamedTuple
 import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
+
+from hybridbench.engine.once import once
 
 #: Types, as LLVM writes them; an address has the type of what lies there and a star.
 BIT, BYTE, INT, WORD, FLOAT, DOUBLE, NOTHING = "i1", "i8", "i32", "i64", "float", "double", "void"
@@ -48,6 +55,9 @@ _CONSTANT = {
 }  # fmt: skip
 _COMPARISON = {ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
 _LIBM = {math.sin: "sin", math.cos: "cos", math.sqrt: "sqrt", math.atan2: "atan2"}
+
+STALE_SECONDS = 3600  #: age of a half-written file whose process is surely gone
+_LLVM = threading.RLock()  #: LLVM's engine takes one caller at a time
 
 #: Functions by the name that they get, with the types of their arguments.
 Entries = dict[str, tuple[FunctionType, tuple[str, ...]]]
@@ -632,7 +642,7 @@ class Writer:
 # ------------------------------------------------------------------------------------------------------------ machine code
 
 
-@lru_cache
+@once
 def _machine() -> tuple[Any, Any]:
     """LLVM's target for this processor, and the engine that keeps the machine code of this process."""
     llvm.initialize_native_target()
@@ -665,20 +675,94 @@ def _compile(entries: Entries) -> bytes:
     return machine.emit_object(module)
 
 
-def _cache_folder() -> Path:
-    """Where machine code is kept: HYBRIDBENCH_CACHE_DIR, beside this file, or where that is read-only the user's cache."""
+def _is_own(status: os.stat_result) -> bool:
+    """Whether only this user and root could have written there."""
+    return status.st_uid in {os.getuid(), 0} and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether no other user can put a file into a folder, or another folder in its place."""
+    try:
+        found = folder.resolve(strict=True)
+        # A shared folder as /tmp lets nobody move what belongs to others.
+        return _is_own(found.stat()) and all(_is_own(p.stat()) or p.stat().st_mode & stat.S_ISVTX for p in found.parents)
+    except OSError:
+        return False
+
+
+def _user_folder() -> Path | None:
+    """This user's folder for caches, made on first use; None for a user without a home, as in some containers."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridbench"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return folder if _is_private(folder) else None
+
+
+@once
+def _cache_folder() -> Path | None:
+    """Where machine code is kept: HYBRIDBENCH_CACHE_DIR, beside this file, or in the user's cache; None for nowhere."""
     chosen, beside = os.environ.get("HYBRIDBENCH_CACHE_DIR"), Path(__file__).parent / "__pycache__"
     if chosen:
-        return Path(chosen)
-    if os.access(beside if beside.exists() else beside.parent, os.W_OK):
+        folder = Path(chosen)
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.is_dir() and not _is_private(folder):
+            warnings.warn(
+                f"HYBRIDBENCH_CACHE_DIR is {chosen}, where other users can write: no machine code is kept there or read "
+                "from it. Choose a folder that is yours alone (chmod 700).",
+                stacklevel=2,
+            )
+            return None
+        return folder if folder.is_dir() else None
+    if os.access(beside, os.W_OK) and _is_private(beside):
         return beside
+    return _user_folder()
+
+
+@once
+def _secret() -> bytes | None:
+    """A key of this user alone, so that a file which somebody else made is not taken for one of ours."""
+    folder = _user_folder()
+    if folder is None:
+        return None
+    path = folder / "key"
+    with suppress(OSError):
+        if not path.exists():
+            _write(path, secrets.token_bytes(32), replace=False)
+        return _read(path) or None
+    return None
+
+
+def _read(path: Path) -> bytes:
+    """Content of a regular file that only this user and root could have written; nothing where it is not that."""
+    with suppress(OSError), open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        return file.read() if stat.S_ISREG(status.st_mode) and _is_own(status) else b""
+    return b""
+
+
+def _write(path: Path, content: bytes, replace: bool = True) -> None:
+    """Write a file of this user alone, whole or not at all; what an earlier process left half-written goes."""
+    for old in path.parent.glob(f"{path.name}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > STALE_SECONDS:
+                old.unlink()
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridbench"
-    except RuntimeError:  # a user without a home, as in some containers: nothing can be kept
-        return Path(os.devnull)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+            file.write(content)
+        if replace:
+            os.replace(part, path)
+        else:
+            with suppress(FileExistsError):
+                os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-@lru_cache
+@once
 def _state_of(folder: Path) -> bytes:
     """A digest of the Python files of a folder."""
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).digest()
@@ -687,30 +771,33 @@ def _state_of(folder: Path) -> bytes:
 def machine_code(name: str, entries: Entries) -> dict[str, int]:
     """Addresses of compiled functions, which live as long as the process.
 
-    Object files are kept under `name`, one for each processor. A file starts with a digest of all of this folder's sources
-    and of its own content, so that neither another version of them nor a damaged file is ever run.
+    Object files are kept under `name`, one for each processor. A file starts with a code of all of this folder's sources
+    and of its own content under this user's key: another version of them, a damaged file and a stranger's are never run.
     """
+    with _LLVM:
+        return _machine_code(name, entries)
+
+
+def _machine_code(name: str, entries: Entries) -> dict[str, int]:
     machine, engine = _machine()
     processor = "\n".join(
         [machine.triple, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), llvmlite.__version__]
     )
-    path = _cache_folder() / f"{name}-{hashlib.sha256(processor.encode()).hexdigest()[:12]}.o"
-    sources = _state_of(Path(__file__).parent)
-
-    def digest(code: bytes) -> bytes:
-        return hashlib.sha256(sources + code).digest()
-
-    kept = b""
-    with suppress(OSError):
-        kept = path.read_bytes()
-    code = kept[32:]
-    if kept[:32] != digest(code):
+    folder, key = _cache_folder(), _secret()
+    if folder is None or key is None:  # without a place to keep it the next process compiles again
         code = _compile(entries)
-        with suppress(OSError):  # without a place to keep it the next process compiles again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(digest(code) + code)
-            os.replace(file.name, path)
+    else:
+        path = folder / f"{name}-{hashlib.sha256(processor.encode()).hexdigest()[:12]}.o"
+
+        def signature(code: bytes) -> bytes:
+            return hmac.digest(key, _state_of(Path(__file__).parent) + code, "sha256")
+
+        kept = _read(path)
+        code = kept[32:]
+        if not hmac.compare_digest(kept[:32], signature(code)):
+            code = _compile(entries)
+            with suppress(OSError):
+                _write(path, signature(code) + code)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return {entry: engine.get_function_address(entry) for entry in entries}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any
 
 import llvmlite.binding
@@ -20,6 +20,7 @@ from hybridbench.engine import encoding as E
 from hybridbench.engine import kernels as K
 from hybridbench.engine.cpu import POOL, engine, n_threads
 from hybridbench.engine.native import INT, NOTHING, WORD, External, machine_code
+from hybridbench.engine.once import once
 from hybridbench.engine.program import Kind, Program
 from hybridbench.engine.simd import call, pointer
 from hybridbench.measurement.machine import available_memory_bytes
@@ -237,7 +238,7 @@ def _creator(task: str, precision: str) -> Any:
 _KEPT_ALIVE: list[Any] = []
 
 
-@lru_cache
+@once
 def register() -> None:
     """Register the four operations and their kernels; once in a process. A saved graph needs them to load."""
     compute = machine_code("operation", {"compute": (_compute, (WORD, WORD))})["compute"]
@@ -277,7 +278,7 @@ def register() -> None:
             raise RuntimeError(f"TensorFlow did not accept the operation {name.decode()}: {message(status).decode()}")
     for task in ("Expectations", "State"):
         tf.RegisterGradient(f"Hybridbench{task}")(_gradient)
-        tf.RegisterGradient(f"Hybridbench{task}Grad")(_no_second_gradient)
+        tf.RegisterGradient(f"Hybridbench{task}Grad")(_second_gradient)
 
 
 # ------------------------------------------------------------------------------------------------------------------ graphs
@@ -311,20 +312,49 @@ def _gradient(op: tf.Operation, cotangent: tf.Tensor, _: tf.Tensor) -> list[tf.T
     return [d_shared, d_sample, d_initial]
 
 
-def _no_second_gradient(op: tf.Operation, *_: tf.Tensor) -> None:
-    raise LookupError(
-        f"{op.type} has no gradient: the CPU engine differentiates once and backward. For derivatives of derivatives and "
-        "forward mode use hybridbench.engine.tensorflow (engine='tensorflow' of KerasLayer and of hybridbench.qubit)."
-    )
+#: The programs of the nodes of this process, by their code: what second derivatives are taken from.
+_programs: dict[bytes, Program] = {}
 
 
-@lru_cache(maxsize=256)
+def _second_gradient(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.Tensor | None]:
+    """Gradient of the gradient, by the TensorFlow engine, which can be differentiated any number of times."""
+    program = _programs.get(np.array(op.get_attr("code"), np.int64).tobytes())
+    if program is None:
+        raise LookupError(
+            f"{op.type} has no gradient in a graph that was loaded: derivatives of derivatives need the model in the "
+            "process that made it, or a model saved with engine='tensorflow'."
+        )
+    from hybridbench.engine import tensorflow
+
+    shared, sample, initial, _, cotangent = op.inputs
+    shared = tf.ensure_shape(shared, (program.n_shared,))
+    sample = tf.ensure_shape(sample, (None, program.n_sample))
+    function = tensorflow.state if "State" in op.type else tensorflow.expectations
+    prepared = program.product is None
+    with tf.GradientTape() as outer:
+        outer.watch([shared, sample, cotangent, *([initial] if prepared else [])])
+        # The operation's third gradient has a row for each sample, also where all samples start from one state.
+        start = tf.broadcast_to(initial, [tf.shape(sample)[0], 2**program.n_qubits]) if prepared else None
+        sources = [shared, sample, *([start] if prepared else [])]
+        with tf.GradientTape() as inner:
+            inner.watch(sources)
+            values = function(program, shared, sample, start)
+        found = inner.gradient(values, sources, cotangent, unconnected_gradients="zero")
+    targets = [shared, sample, cotangent, *([initial] if prepared else [])]
+    given = [tf.convert_to_tensor(part) for part in upstream[: len(sources)]]
+    d_shared, d_sample, d_cotangent, *rest = outer.gradient(found, targets, given, unconnected_gradients="zero")
+    return [d_shared, d_sample, rest[0] if prepared else tf.zeros_like(initial), None, d_cotangent]
+
+
+@once
 def _traced(task: str, program: Program, real: tf.DType) -> Any:
     """The operation as a function of (shared, sample, initial): a tape records functions, but not nodes made by hand."""
     register()
     complex_ = tf.complex64 if real == tf.float32 else tf.complex128
     signature = [tf.TensorSpec((None,), real), tf.TensorSpec((None, None), real), tf.TensorSpec((None, None), complex_)]
-    code = E.encode(program).tolist()
+    words = E.encode(program)
+    code = words.tolist()
+    _programs[words.tobytes()] = replace(program, phase=())  # the operation leaves the phase out
     result = [complex_ if task == "State" else real, real]
 
     @tf.function(input_signature=signature, autograph=False)

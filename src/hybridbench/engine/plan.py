@@ -19,10 +19,18 @@ from pennylane.operation import Operator
 from pennylane.ops.functions import bind_new_parameters
 from pennylane.tape import QuantumScript
 
-from hybridbench.engine.compiler import UnsupportedCircuit, compile_tape, structure_key, supports
+from hybridbench.engine.compiler import (
+    MAX_BLOCK,
+    UnsupportedCircuit,
+    compile_tape,
+    is_pennylanes,
+    number_kind,
+    structure_key,
+    supports,
+)
 from hybridbench.engine.program import Program
 
-UNKNOWN_BATCH = 3  #: rows that stand for a batch whose size is not known while a graph is traced
+UNKNOWN_BATCH = 11  #: rows that stand for a batch whose size is not known while a graph is traced; no usual other size
 CACHE_SIZE = 1024  #: templates whose gates are kept
 MATRICES = qml.QubitUnitary | qml.DiagonalQubitUnitary
 TOLERANCE = 1e-9  #: relative, in recognising a parameter in a gate
@@ -222,11 +230,11 @@ def plan_key(tape: QuantumScript, wires: Sequence[Hashable]) -> Hashable:
     """A key that is equal for tapes with the same plan and the same kinds of measurements.
 
     Raises:
-        UnsupportedCircuit: a constant matrix is not a NumPy array.
+        UnsupportedCircuit: a constant matrix is not a NumPy array, or an operation is not PennyLane's.
     """
     return (
         structure_key(tape, wires),
-        tuple(shape(value) for op in tape.operations for value in op.data),
+        tuple((shape(value), number_kind(value)) for op in tape.operations for value in op.data),
         tuple((type(m), type(m.obs)) for m in tape.measurements),
         bool(tape.shots),
     )
@@ -236,9 +244,50 @@ def known(op: Operator) -> bool:
     """Whether the compiler takes an operation as it stands; the angles of its gates are real numbers."""
     if not supports(op):
         return False
-    return isinstance(op, qml.operation.StatePrepBase | MATRICES) or not any(
-        "complex" in qml.math.get_dtype_name(value) for value in op.data
+    return isinstance(op, qml.operation.StatePrepBase | MATRICES) or all(number_kind(value) == "real" for value in op.data)
+
+
+def simpler(op: Operator) -> list[Operator]:
+    """An operation as simpler ones; a constant one that has only a matrix as that matrix.
+
+    Raises:
+        UnsupportedCircuit: a matrix on more wires than the engine multiplies.
+        DecompositionUndefinedError: there is no other way to write it.
+    """
+    if isinstance(op, MATRICES) and len(op.wires) > MAX_BLOCK:
+        raise UnsupportedCircuit(
+            f"The engine cannot run {op.name} on {len(op.wires)} wires, only up to {MAX_BLOCK}: "
+            "write it as smaller gates, or run this circuit on default.qubit."
+        )
+    try:
+        found = op.decomposition()
+    except qml.operation.DecompositionUndefinedError:
+        found = None
+    if found is not None and (is_pennylanes(type(op)) or _agrees(op, found)):
+        return found
+    if isinstance(op, MATRICES) or not op.has_matrix or _varies(op):
+        if found is not None:
+            raise UnsupportedCircuit(f"The engine cannot run {op.name}: its decomposition is not its matrix.")
+        if isinstance(op, qml.operation.Operation) and op.has_generator and op.ndim_params == (0,):
+            return [qml.evolve(op.generator(), -1 * op.data[0])]
+        raise qml.operation.DecompositionUndefinedError
+    return [qml.QubitUnitary(np.asarray(qml.math.unwrap(op.matrix())), wires=op.wires)]
+
+
+def _varies(op: Operator) -> bool:
+    """Whether its parameters are trained, unknown or different for each sample."""
+    return qml.operation.is_trainable(op) or op.batch_size is not None or any(map(qml.math.is_abstract, op.data))
+
+
+def _agrees(op: Operator, decomposition: list[Operator]) -> bool:
+    """Whether the gates of an operation from elsewhere multiply to its matrix, which `default.qubit` takes if it has one."""
+    if not op.has_matrix or any(map(qml.math.is_abstract, op.data)) or len(op.wires) > MAX_BLOCK:
+        return True
+    wanted = qml.math.unwrap(op.matrix(wire_order=op.wires))
+    tape = QuantumScript(
+        [bind_new_parameters(gate, [np.asarray(qml.math.unwrap(v)) for v in gate.data]) for gate in decomposition]
     )
+    return np.allclose(qml.math.unwrap(qml.matrix(tape, wire_order=op.wires)), wanted, atol=1e-9)
 
 
 # --- templates -------------------------------------------------------------------------------------------------------------
@@ -258,7 +307,7 @@ def trace(op: Operator) -> Traced:
     Args:
         op: any operation; `Source.parameter` counts its own parameters.
     """
-    if isinstance(op, qml.operation.StatePrepBase | MATRICES):
+    if isinstance(op, qml.operation.StatePrepBase | MATRICES) or any(number_kind(value) != "real" for value in op.data):
         return None
     try:
         key = (structure_key(QuantumScript([op], []), op.wires), tuple(map(shape, op.data)))
@@ -276,6 +325,7 @@ def _trace(op: Operator) -> Traced:
     rng = np.random.default_rng(0)
     sets = [[rng.uniform(0.1, 0.9, s) for s in shapes] for _ in range(3)]
     sets += [[np.zeros(s) for s in shapes], [np.ones(s) for s in shapes]]
+    sets += [[rng.uniform(-size, size, s) for s in shapes] for size in (4.0, 4.0, 100.0)]  # of either sign, and large
     if not any(qml.math.is_abstract(value) for value in op.data):
         sets.append([np.asarray(qml.math.unwrap(value)) for value in op.data])
     try:
@@ -287,14 +337,15 @@ def _trace(op: Operator) -> Traced:
     if len({structure_key(QuantumScript(gates, []), op.wires) for gates in decomposed}) > 1:
         return None
     found = []
-    for gate, *variants in zip(*decomposed[:4], strict=True):
+    for gate, *variants in zip(*decomposed, strict=True):
         if isinstance(gate, MATRICES):  # a constant: the comparison above read it
             found.append((gate, (Source(None),)))
             continue
         parts = []
         for numbers in zip(gate.data, *(v.data for v in variants), strict=True):
-            source = _source([np.asarray(n) for n in numbers], sets[:3])
-            if source is None:
+            numbers = [np.asarray(n) for n in numbers]
+            source = None if any(number_kind(n) != "real" for n in numbers) else _source(numbers[:4], sets[:3])
+            if source is None or not all(_follows(source, n, s) for n, s in zip(numbers, sets, strict=True)):
                 return None
             parts.append(source)
         found.append((gate, tuple(parts)))
@@ -310,6 +361,17 @@ def _gates(op: Operator) -> list[Operator]:
     with qml.queuing.QueuingManager.stop_recording():
         parts = op.decomposition()
     return [gate for part in parts for gate in _gates(part)]
+
+
+def _follows(source: Source, number: np.ndarray, parameters: Sequence[np.ndarray]) -> bool:
+    """Whether a gate's parameter is what its source says for one set of numbers."""
+    if source.parameter is None:
+        wanted = np.full(number.shape, source.offset)
+    else:
+        values = np.asarray(parameters[source.parameter], float)
+        rows = values.reshape(len(values), -1) if number.ndim else values.reshape(1, -1)
+        wanted = (source.offset + source.scale * rows[:, source.entry]).reshape(number.shape)
+    return np.allclose(number, wanted, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def _source(numbers: Sequence[np.ndarray], sets: Sequence[Sequence[np.ndarray]]) -> Source | None:

@@ -132,6 +132,19 @@ def below_one(to: Writer, value: Value) -> Value:
 
 
 @Intrinsic
+def any_beyond(to: Writer, value: Value, limit: float) -> Value:
+    """1 where some lane of a float64 vector is larger in size than `limit`, or not a number; else 0."""
+    kind = value.kind
+    fabs, reduce = f"llvm.fabs.v{LANES}f64", f"llvm.vector.reduce.or.v{LANES}i1"
+    to.module.declare(fabs, kind, kind)
+    to.module.declare(reduce, BIT, _vector(BIT))
+    size = to.emit(kind, f"call {kind} @{fabs}({kind} {value.text})")
+    test = to.emit(_vector(BIT), f"fcmp ugt {kind} {size.text}, {_all(DOUBLE, limit)}")
+    found = to.emit(BIT, f"call {BIT} @{reduce}({test.kind} {test.text})")
+    return to.emit(WORD, f"zext {BIT} {found.text} to {WORD}")
+
+
+@Intrinsic
 def where_odd(to: Writer, whole: Value, odd: Value, even: Value) -> Value:
     """odd where the whole-numbered float64 `whole` is odd, else even."""
     integers = to.emit(_WORDS, f"fptosi {whole.kind} {whole.text} to {_WORDS}")

@@ -1,0 +1,128 @@
+"""A compiled circuit against PennyLane's own execution of it: `default.qubit`, in double precision.
+
+Values are compared as they are. A vector-Jacobian product is compared along one direction: with a random cotangent c and a
+random direction d it gives the slope of sum(c * result) along d, which central differences of PennyLane's values give too,
+whatever the measurement and without a second way of differentiating.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import pennylane as qml
+from pennylane.tape import QuantumScript
+
+from hybridbench.engine.compiler import UnsupportedCircuit
+from hybridbench.errors import check_name
+from hybridbench.measurement.machine import available_memory_bytes
+
+VERIFY = ("first", "never", "always")
+ROWS = 3  #: samples of a batch that are compared
+STEP = 1e-3  #: of the central differences, over the sum of the direction's sizes
+STATES = 8  #: state vectors of double precision that `default.qubit` may hold at once
+
+Values = list[np.ndarray]
+
+
+class Mismatch(UnsupportedCircuit):
+    """The compiled circuit gives other numbers than PennyLane."""
+
+
+class NotVerified(UserWarning):
+    """A compiled circuit is used although nothing compared it with PennyLane."""
+
+
+def check_verify(verify: str) -> str:
+    """The setting, if it is one of `VERIFY`; else ConfigurationError."""
+    return check_name("verify", verify, VERIFY)
+
+
+def executed(tape: QuantumScript, wires: Sequence[Hashable] | None) -> Values:
+    """Results of a circuit of NumPy numbers on `default.qubit`: one array for each measurement.
+
+    Args:
+        tape: without shots.
+        wires: wire order, most significant first; None for that of the circuit.
+    """
+    device = qml.device("default.qubit", wires=None if wires is None else list(wires))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        (found,) = qml.execute([tape], device, diff_method=None, cache=False)
+    return [np.asarray(value) for value in (found if len(tape.measurements) > 1 else [found])]
+
+
+def fits(n_qubits: int, rows: int) -> bool:
+    """Whether `default.qubit` has the memory for some states of a circuit."""
+    return STATES * rows * 16 * 2**n_qubits < available_memory_bytes()
+
+
+def tolerance(precision: str, scale: float, gates: int, largest_angle: float) -> float:
+    """How far rounding may bring a value from the exact one.
+
+    Args:
+        precision: "complex64" or "complex128", of the amplitudes.
+        scale: size of the values, at least 1: for an observable the sum of its coefficients' sizes.
+        gates: how many gates round.
+        largest_angle: size of the largest angle, which is known to one part in 2**24 or 2**53 only.
+    """
+    eps = np.finfo(np.float32 if precision == "complex64" else np.float64).eps
+    return float(eps * scale * (200 + 16 * gates + 8 * np.sqrt(gates + 1) * largest_angle))
+
+
+def slope(evaluate: Callable[[float], Values], cotangents: Values, size: float) -> tuple[float, float]:
+    """The derivative of Re(sum(conj(cotangent) * value)) at 0, and how far it may be off.
+
+    Args:
+        evaluate: values at a distance from the point, along a direction.
+        cotangents: one for each value.
+        size: sum of the sizes of the direction's entries.
+    """
+
+    def total(at: float) -> float:
+        return sum(float(np.sum(np.real(np.conj(c) * v))) for c, v in zip(cotangents, evaluate(at), strict=True))
+
+    step = STEP / max(size, 1e-12)
+    wide, narrow = ((total(h) - total(-h)) / (2 * h) for h in (step, step / 2))
+    best = (4 * narrow - wide) / 3  # Richardson: the error of order h**2 goes
+    return best, abs(best - narrow)
+
+
+def random_like(values: Sequence[np.ndarray], rng: np.random.Generator) -> Values:
+    """Random cotangents for values, complex where these are."""
+    return [
+        rng.normal(size=v.shape) + (1j * rng.normal(size=v.shape) if np.iscomplexobj(v) else 0.0)
+        for v in map(np.asarray, values)
+    ]
+
+
+def compare(what: str, found: Sequence[Any], wanted: Sequence[Any], allowed: float) -> None:
+    """Raise Mismatch where two lists of arrays differ in shape, by more than `allowed`, or in what is no number."""
+    shapes = [[np.shape(v) for v in values] for values in (found, wanted)]
+    if shapes[0] != shapes[1]:
+        raise Mismatch(f"{what} have the shapes {shapes[0]}, and PennyLane's have {shapes[1]}")
+    for mine, theirs in zip(map(np.asarray, found), map(np.asarray, wanted), strict=True):
+        if np.allclose(mine, theirs, rtol=0, atol=allowed, equal_nan=True):
+            continue
+        place = np.unravel_index(np.argmax(np.nan_to_num(np.abs(mine - theirs), nan=np.inf)), mine.shape)
+        example = f"{mine[place]:.6g} for {theirs[place]:.6g}"
+        raise Mismatch(f"{what} differ from PennyLane's by more than {allowed:.1e}, for example {example}")
+
+
+def moved(value: np.ndarray, direction: np.ndarray, by: float, is_state: bool) -> np.ndarray:
+    """A parameter moved along a direction; a state stays of norm 1."""
+    found = value + by * direction
+    return found / np.linalg.norm(found, axis=-1, keepdims=True) if is_state else found
+
+
+def directions(values: Sequence[np.ndarray], states: Sequence[bool], rng: np.random.Generator) -> Values:
+    """A random direction of length 1 for each parameter; for a state one that keeps its norm."""
+    found = random_like(values, rng)
+    for i, (value, is_state) in enumerate(zip(values, states, strict=True)):
+        if is_state:
+            part = np.sum(np.real(np.conj(value) * found[i]), axis=-1, keepdims=True)
+            found[i] = found[i] - value * part / np.sum(np.abs(value) ** 2, axis=-1, keepdims=True)
+    length = np.sqrt(sum(float(np.sum(np.abs(d) ** 2)) for d in found))
+    return [d / length for d in found] if length else found
