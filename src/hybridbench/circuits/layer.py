@@ -183,7 +183,7 @@ class KerasLayer(qml.qnn.KerasLayer):
                 made: Any = CompiledCircuit(self.qnode, names, x, weights)
                 if self.verify != "never":
                     rows = x if tf.executing_eagerly() else first_numbers(x)
-                    made.prove(rows, weights, self._engine_to_prove())
+                    made.prove(rows, weights, _module_of(self.engine))
             except RefusedByPennylane as error:  # these inputs, not the circuit
                 return error
             except UnsupportedCircuit as error:
@@ -201,12 +201,6 @@ class KerasLayer(qml.qnn.KerasLayer):
     def _reads(self) -> Hashable:
         """What the quantum function reads besides its arguments."""
         return reads(self.qnode.func)
-
-    def _engine_to_prove(self) -> ModuleType:
-        """The engine of this layer outside of XLA and saved models, where nothing can be compared."""
-        from hybridbench.engine import operation
-
-        return self._engine() if self.engine != "auto" else operation
 
     def _compared(self, results: tf.Tensor, x: tf.Tensor, weights: Sequence[tf.Tensor]) -> tf.Tensor:
         """The results, compared with PennyLane's whenever they are computed."""
@@ -252,17 +246,7 @@ class KerasLayer(qml.qnn.KerasLayer):
             raise ConfigurationError(
                 f"engine {self.engine!r} cannot run under XLA (jit_compile=True): use 'auto' or 'tensorflow'."
             )
-        if self.engine == "tensorflow" or under_xla or in_save_context():
-            from hybridbench.engine import tensorflow
-
-            return tensorflow
-        if self.engine == "cuda":
-            from hybridbench.engine import cuda_operation
-
-            return cuda_operation
-        from hybridbench.engine import operation
-
-        return operation
+        return _module_of("tensorflow" if under_xla or in_save_context() else self.engine)
 
     def _traceable(self, why: Exception) -> bool:
         """Whether PennyLane's layer can be traced for a circuit that is not compiled."""
@@ -299,6 +283,21 @@ class KerasLayer(qml.qnn.KerasLayer):
 
         weights = [tf.convert_to_tensor(weight) for weight in self.qnode_weights.values()]
         return call_from_graph(evaluate, x, weights, tf.as_dtype(self.compute_dtype), shape)
+
+
+def _module_of(engine: str) -> ModuleType:
+    """The module of an engine, imported on first use."""
+    if engine == "tensorflow":
+        from hybridbench.engine import tensorflow
+
+        return tensorflow
+    if engine == "cuda":
+        from hybridbench.engine import cuda_operation
+
+        return cuda_operation
+    from hybridbench.engine import operation
+
+    return operation
 
 
 def _short(error: Exception) -> str:

@@ -73,7 +73,8 @@ class Reference:
             tape = tape.bind_new_parameters(values, at)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            tapes, finish = self._qnode.transform_program((tape,))
+            # Some transforms change the list of operations that they are handed.
+            tapes, finish = self._qnode.transform_program((tape.copy(copy_operations=True),))
             found = finish(tuple(self._executed(part) for part in tapes))[0]
         parts = [np.asarray(part) for part in (found if isinstance(found, list | tuple) else [found])]
         if not self._many:
@@ -217,7 +218,10 @@ def _compare(
     if not reference.size:
         return
     gradients = dict(zip([k for k in names if arguments[k].dtype.is_floating], tape.gradient(total, watched), strict=True))
-    mine = sum(float(np.sum(gradients[k].numpy() * tangents[k].numpy())) for k in tangents if gradients[k] is not None)
+    mine = 0.0
+    for k in tangents:
+        if gradients[k] is not None:
+            mine += float(np.sum(tf.convert_to_tensor(gradients[k]).numpy() * tangents[k].numpy()))
     theirs, error = V.slope(reference.values, [cotangent], reference.size)
     if np.isfinite(theirs) and np.isfinite(mine):
         sizes = max(1.0, float(np.sum(np.abs(cotangent)))) * max(1.0, reference.size)

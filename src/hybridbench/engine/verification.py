@@ -69,7 +69,9 @@ def tolerance(precision: str, scale: float, gates: int, largest_angle: float) ->
         largest_angle: size of the largest angle, which is known to one part in 2**24 or 2**53 only.
     """
     eps = np.finfo(np.float32 if precision == "complex64" else np.float64).eps
-    return float(eps * scale * (200 + 16 * gates + 8 * np.sqrt(gates + 1) * largest_angle))
+    # Below the first number an error of rounding and an error of a circuit cannot be told apart by anybody.
+    least = 2e-5 if precision == "complex64" else 1e-9
+    return float(scale * max(least, eps * (16 * gates + 8 * np.sqrt(gates + 1) * largest_angle)))
 
 
 def slope(evaluate: Callable[[float], Values], cotangents: Values, size: float) -> tuple[float, float]:
