@@ -100,7 +100,9 @@ def layer_outcome(kind, circuit, x, w, mode, **options):
             with tf.GradientTape() as tape:
                 tape.watch(inputs)
                 value = layer(inputs)
-                loss = total(value, lambda v, c: tf.reduce_sum(tf.math.real(v) * c + (tf.math.imag(v) * c if v.dtype.is_complex else 0)))
+                flat = tf.reshape(value, [-1])
+                flat = tf.math.real(flat) + tf.math.imag(flat) if flat.dtype.is_complex else flat
+                loss = tf.reduce_sum(flat * tf.cos(tf.cast(tf.range(tf.size(flat)), flat.dtype)))
             return value, tape.gradient(loss, [inputs, layer.qnode_weights["weights"]], unconnected_gradients="zero")
 
         rows = tf.constant(x)

@@ -48,13 +48,13 @@ class Reference:
                 moves = [along.jvp(value) if tf.is_tensor(value) else None for value in numbers]
         output = self._qnode._qfunc_output
         self._many = isinstance(output, list | tuple)
-        self.numbers = [value.numpy() if tf.is_tensor(value) else value for value in numbers]
+        self.numbers = [V.in_double(value.numpy()) if tf.is_tensor(value) else value for value in numbers]
         changed = [i for i, value in enumerate(numbers) if tf.is_tensor(value)]
         operations = [op for op in tape.operations for _ in op.data]
         self._states = {i for i, op in enumerate(operations) if isinstance(op, qml.StatePrep)}
         self._moves = {i: move.numpy() for i, move in enumerate(moves) if move is not None and np.any(move.numpy())}
         try:
-            bound = tape.bind_new_parameters([self.numbers[i] for i in changed], changed)
+            bound = V.bound(tape, [self.numbers[i] for i in changed], changed)
         except (IndexError, TypeError, ValueError):  # PennyLane cannot put other numbers into some operations
             bound, self._moves = tape, {}
         self._tape = bound.copy(measurements=[_with_numbers(m) for m in bound.measurements])
@@ -70,7 +70,7 @@ class Reference:
         if by:
             at = list(self._moves)
             values = [V.moved(self.numbers[i], self._moves[i], by, i in self._states) for i in at]
-            tape = tape.bind_new_parameters(values, at)
+            tape = V.bound(tape, values, at)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             # Some transforms change the list of operations that they are handed.

@@ -297,7 +297,7 @@ class _Probe:
         if found == wanted:
             return "inputs"
         prepared = self.trace.tapes[0].operations[self.trace.compiled[0].initial]
-        if not (_only_moves_and_norms(state) and prepared.hyperparameters.get("normalize")):
+        if asks_for_norm(prepared) or not _only_moves_and_norms(state):
             return None
         for _ in range(3):
             x = rng.uniform(-2, 2, self.inputs.shape)

@@ -7,7 +7,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Any
 
@@ -477,17 +477,20 @@ class HybridbenchQubit(Device):
         upstream: Sequence[Any],
     ) -> list[Any]:
         """Gradient of a gradient with respect to tensors and cotangents, by TensorFlow's engine."""
-        tensors, cotangents = inputs[: len(chosen)], inputs[len(chosen) :]
-        with tf.GradientTape() as outer:
-            outer.watch([*tensors, *cotangents])
-            with tf.GradientTape() as inner:
-                inner.watch(tensors)
-                given = list(parameters)
-                for i, tensor in zip(chosen, tensors, strict=True):
-                    given[i] = tensor
-                values = _as_tuple(self._tensors(circuit, "tensorflow", given))
-            found = inner.gradient(values, tensors, list(cotangents), unconnected_gradients="zero")
-        return outer.gradient(found, [*tensors, *cotangents], list(upstream), unconnected_gradients="zero")
+        n = len(chosen)
+
+        # Symbolic gradients in a graph, and no tapes: TensorFlow holds these while it works out forward mode.
+        @partial(tf.function, autograph=False)
+        def second(*numbers: Any) -> list[Any]:
+            inputs, upstream = [*map(tf.identity, numbers[:-n])], numbers[-n:]
+            given = list(parameters)
+            for i, tensor in zip(chosen, inputs[:n], strict=True):
+                given[i] = tensor
+            values = _as_tuple(self._tensors(circuit, "tensorflow", given))
+            found = tf.gradients(list(values), inputs[:n], inputs[n:], unconnected_gradients="zero")
+            return tf.gradients(found, inputs, list(upstream), stop_gradients=inputs, unconnected_gradients="zero")
+
+        return second(*inputs, *map(tf.convert_to_tensor, upstream))
 
     def _through_tensors(self, circuit: QuantumScript) -> Any:
         """Results as autograd arrays, which the TensorFlow engine differentiates any number of times."""
@@ -588,7 +591,7 @@ class HybridbenchQubit(Device):
         kinds = [i in states for i in at]
 
         def placed(values: Sequence[np.ndarray]) -> QuantumScript:
-            return at_hand.bind_new_parameters(values, at)
+            return V.bound(at_hand, values, at)
 
         try:
             point = placed(given)
@@ -617,11 +620,9 @@ class HybridbenchQubit(Device):
         """Compare the values of a call with `default.qubit`, where it has numbers and no shots."""
         if circuit.shots or any(qml.math.is_abstract(v) for v in circuit.get_parameters(trainable_only=False)):
             return
-        plan, parameters = self._plan(circuit), _numbers(circuit)
-        changed = [
-            i for i, value in enumerate(circuit.get_parameters(trainable_only=False)) if type(value) is not np.ndarray
-        ]
-        self._compare_values(plan, circuit.bind_new_parameters([parameters[i] for i in changed], changed), parameters)
+        plan = self._plan(circuit)
+        given = [V.in_double(_array(v)) if not issparse(v) else v for v in circuit.get_parameters(trainable_only=False)]
+        self._compare_values(plan, V.bound(circuit, given, range(len(given))), given)
 
     def _compare_values(self, plan: Plan, circuit: QuantumScript, parameters: Sequence[np.ndarray]) -> V.Values:
         wanted = V.executed(circuit, plan.wires)
@@ -909,7 +910,7 @@ def _few_rows(plan: Plan, circuit: QuantumScript, rng: np.random.Generator) -> Q
             value = rng.uniform(-np.pi, np.pi, size)
             value = value / np.linalg.norm(value, axis=-1, keepdims=True) if i == plan.initial else value
         elif not issparse(value):
-            value = _array(value)
+            value = V.in_double(_array(value))
         if i in batched and np.ndim(value) and (i != plan.initial or np.ndim(value) > 1):
             value = value[: V.ROWS]
         found.append(value)
@@ -918,7 +919,7 @@ def _few_rows(plan: Plan, circuit: QuantumScript, rng: np.random.Generator) -> Q
         for i, (new, old) in enumerate(zip(found, circuit.get_parameters(trainable_only=False), strict=True))
         if new is not old
     ]
-    return circuit.bind_new_parameters([found[i] for i in changed], changed) if changed else circuit
+    return V.bound(circuit, [found[i] for i in changed], changed) if changed else circuit
 
 
 def _numbers(circuit: QuantumScript) -> list[np.ndarray]:

@@ -331,18 +331,17 @@ def _second_gradient(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.Tensor |
     sample = tf.ensure_shape(sample, (None, program.n_sample))
     function = tensorflow.state if "State" in op.type else tensorflow.expectations
     prepared = program.product is None
-    with tf.GradientTape() as outer:
-        outer.watch([shared, sample, cotangent, *([initial] if prepared else [])])
-        # The operation's third gradient has a row for each sample, also where all samples start from one state.
-        start = tf.broadcast_to(initial, [tf.shape(sample)[0], 2**program.n_qubits]) if prepared else None
-        sources = [shared, sample, *([start] if prepared else [])]
-        with tf.GradientTape() as inner:
-            inner.watch(sources)
-            values = function(program, shared, sample, start)
-        found = inner.gradient(values, sources, cotangent, unconnected_gradients="zero")
-    targets = [shared, sample, cotangent, *([initial] if prepared else [])]
+    # The operation's third gradient has a row for each sample, also where all samples start from one state.
+    start = tf.broadcast_to(initial, [tf.shape(sample)[0], 2**program.n_qubits]) if prepared else None
+    sources = [shared, sample, *([start] if prepared else [])]
+    # Symbolic gradients, and no tapes: TensorFlow holds these while it works out forward mode.
+    found = tf.gradients(function(program, shared, sample, start), sources, cotangent, unconnected_gradients="zero")
+    targets = [op.inputs[0], op.inputs[1], cotangent, *([initial] if prepared else [])]
     given = [tf.convert_to_tensor(part) for part in upstream[: len(sources)]]
-    d_shared, d_sample, d_cotangent, *rest = outer.gradient(found, targets, given, unconnected_gradients="zero")
+    # In this graph the cotangent may itself follow from the parameters: partial derivatives are wanted.
+    d_shared, d_sample, d_cotangent, *rest = tf.gradients(
+        found, targets, given, stop_gradients=targets, unconnected_gradients="zero"
+    )
     return [d_shared, d_sample, rest[0] if prepared else tf.zeros_like(initial), None, d_cotangent]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+from pennylane.ops.functions import bind_new_parameters
 from pennylane.tape import QuantumScript
 
 from hybridbench.engine.compiler import UnsupportedCircuit
@@ -52,6 +53,33 @@ def executed(tape: QuantumScript, wires: Sequence[Hashable] | None) -> Values:
         warnings.simplefilter("ignore")
         (found,) = qml.execute([tape], device, diff_method=None, cache=False)
     return [np.asarray(value) for value in (found if len(tape.measurements) > 1 else [found])]
+
+
+def bound(tape: QuantumScript, values: Sequence[Any], at: Sequence[int]) -> QuantumScript:
+    """The circuit with other parameters; `at` are their positions among all of the circuit's."""
+    operations, measured = list(tape.operations), []
+    by_operation: dict[int, dict[int, Any]] = {}
+    for value, position in zip(values, at, strict=True):
+        info = tape.par_info[position]
+        if info["op_idx"] >= len(operations):
+            measured.append((value, position))
+        else:
+            by_operation.setdefault(info["op_idx"], {})[info["p_idx"]] = value
+    for number, new in by_operation.items():
+        op = operations[number]
+        data = [new.get(i, old) for i, old in enumerate(op.data)]
+        # PennyLane's own function cannot do this for an evolution.
+        evolution = isinstance(op, qml.ops.Evolution)
+        operations[number] = type(op)(op.base, data[0]) if evolution else bind_new_parameters(op, data)
+    tape = tape.copy(operations=operations)
+    return tape.bind_new_parameters([v for v, _ in measured], [p for _, p in measured]) if measured else tape
+
+
+def in_double(value: Any) -> Any:
+    """An array in double precision; `default.qubit` would compute in the precision of its parameters."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fc":
+        return value.astype(complex if value.dtype.kind == "c" else float)
+    return value
 
 
 def fits(n_qubits: int, rows: int) -> bool:
