@@ -50,9 +50,10 @@ def check_name(kind: str, name: str, allowed: Iterable[str]) -> str:
     allowed = sorted(allowed)
     if name in allowed:
         return name
-    near = difflib.get_close_matches(str(name), allowed, n=3, cutoff=0.4)
+    text = shown(name)
+    near = difflib.get_close_matches(name[:60] if isinstance(name, str) else text, allowed, n=3, cutoff=0.4)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    raise ConfigurationError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(allowed)}.")
+    raise ConfigurationError(f"Unknown {kind} {text}.{hint} Known: {', '.join(allowed)}.")
 
 
 #: What a terminal acts on, or shows as nothing: control characters, directions of writing, characters without width.

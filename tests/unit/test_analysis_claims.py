@@ -162,10 +162,11 @@ def test_gpu_ratio(build, claim, speedup, noise, expected):
     assert verdict(claim).verdict == expected
 
 
-def test_a_gpu_arm_without_proof_counts_for_nothing(build):
-    write_timing(
-        "original", {"default.qubit/broadcast": 1.3, "default.qubit/broadcast, gpu": 1.0, "lightning.qubit/loop": 4.0}
-    )
+def test_a_gpu_arm_without_proof_is_no_record_and_the_claim_stays_open(build):
+    arms = {"default.qubit/broadcast": 1.3, "lightning.qubit/loop": 4.0}
+    with pytest.raises(ConfigurationError, match="proves nothing of GPU arm 'default.qubit/broadcast, gpu'"):
+        write_timing("original", {**arms, "default.qubit/broadcast, gpu": 1.0})
+    write_timing("original", arms)
     found = verdict("C01")
     assert (found.verdict, found.missing) == ("open", "no GPU record")
     assert found.number.value == pytest.approx(4.0 / 1.3, rel=0.05)
@@ -883,10 +884,14 @@ def test_missing_names_are_not_errors_of_the_rule(build):
         rules.c02(Records("build"))
 
 
-def write_gpu_atlas(build, launch, byte, machine="m1", proof='{"gpu": "Test GPU"}', **more):
+def gpu_atlas(launch, byte, machine="m1", proof="proven", **more):
     """An atlas of one GPU route: seconds a launch, and a byte that the GPU moves."""
     planted = {("hybridbench.KerasLayer, cuda", "complex64"): ((1e-5, launch, 0.0, 0.0, byte), 2.0**16)}
-    atlas_tables.write(build, atlas_tables.atlas(planted=planted, machine=machine, proof=proof, **more))
+    return atlas_tables.atlas(planted=planted, machine=machine, proof=proof, **more)
+
+
+def write_gpu_atlas(build, *args, **more):
+    atlas_tables.write(build, gpu_atlas(*args, **more))
 
 
 @pytest.mark.parametrize(
@@ -901,16 +906,16 @@ def test_c27_launches_or_memory_traffic(build, launch, byte, expected):
 
 
 def test_c27_without_proof_or_gpu_stays_open(build):
-    write_gpu_atlas(build, 1e-7, 1e-10, proof="")
+    atlas_tables.write(build, atlas_tables.atlas())
     assert (verdict("C27").verdict, verdict("C27").missing) == ("open", "no GPU record")
-    atlas_tables.write(build, atlas_tables.atlas(proof="x"))  # a proof, and routes of the CPU only
-    assert (verdict("C27").verdict, verdict("C27").missing) == ("open", "no GPU record")
+    write_gpu_atlas(build, 1e-7, 1e-10, proof="", machine="m2")
+    with pytest.raises(DataError, match="proves nothing of GPU arm 'hybridbench.KerasLayer, cuda, complex64'"):
+        verdict("C27")
 
 
 def test_c27_too_few_cells_and_machines_that_disagree(build):
-    write_gpu_atlas(build, 1e-7, 1e-10)
-    table = pd.read_parquet(build / "records" / "atlas" / "m1.parquet")
-    atlas_tables.write(build, table[table["record"].isin(table["record"].unique()[:5])])
+    few = gpu_atlas(1e-7, 1e-10)
+    atlas_tables.write(build, few[few["record"].isin(few["record"].unique()[:5])])
     assert "too few GPU cells" in verdict("C27").missing
     write_gpu_atlas(build, 1e-7, 1e-10)
     write_gpu_atlas(build, 2e-5, 1e-12, machine="m2")

@@ -128,8 +128,14 @@ def test_verify_sees_a_damaged_file(checkout, monkeypatch, capsys):
     from hybridbench.measurement.checksums import write_checksums
 
     (checkout / "data" / "table.csv").write_text("1\n")
+    (checkout / "figures").mkdir()
+    (checkout / "figures" / "one.svg").write_text("<svg/>")
     write_checksums()
-    assert call(monkeypatch, capsys, "verify")[:2] == (0, "1 files of data/ are as shipped.\n")
+    write_checksums(checkout / "figures")
+    assert call(monkeypatch, capsys, "verify")[:2] == (0, "1 files of data/ and 1 of figures/ are as shipped.\n")
+    (checkout / "figures" / "one.svg").write_text("<svg />")
+    code, _, error = call(monkeypatch, capsys, "verify")
+    assert (code, "figures/one.svg is damaged" in error) == (2, True)
     (checkout / "data" / "table.csv").write_text("2\n")
     code, _, error = call(monkeypatch, capsys, "verify")
     assert code == 2

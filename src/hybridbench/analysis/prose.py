@@ -271,7 +271,7 @@ def update_readme(readme: Path | None = None, claims_file: Path | None = None) -
     text = readme.read_text(encoding="utf-8")
     renewed = with_tables(text, load_claims(claims_file))
     if renewed != text:
-        readme.write_text(renewed, encoding="utf-8")
+        paths.write_atomically(readme, renewed)
     return renewed != text
 
 
@@ -286,7 +286,7 @@ def load_claims(file: Path | None = None) -> dict:
         raise DataError(f"{paths.relative(file)} is missing: run 'hybridbench claims' first.")
     try:
         claims = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{paths.relative(file)} is damaged ({error}): run 'hybridbench claims' again.") from error
     if not isinstance(claims, dict) or not {"claims", "numbers"} <= set(claims):
         raise DataError(f"{paths.relative(file)} holds no claims and numbers: run 'hybridbench claims' again.")

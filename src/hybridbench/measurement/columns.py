@@ -36,6 +36,9 @@ class Column(NamedTuple):
     def allowed(self) -> str:
         """What is allowed, in words."""
         if self.kind == "text":
+            choices = self.pattern.split("|")
+            if all(choice.isidentifier() for choice in choices):
+                return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
             return WORDS.get(self.pattern, f"`{self.pattern}`")
         if self.kind == "data":
             return "JSON"
@@ -48,7 +51,7 @@ class Column(NamedTuple):
 
 
 def _plain(value: float) -> str:
-    return f"{value:.12g}" if abs(value) < 1e5 else f"{value:.4g}"
+    return f"{value:.12g}" if abs(value) < 1e9 else f"{value:.4g}"
 
 
 #: The patterns that have a name, in words.

@@ -187,7 +187,7 @@ class _Refusal:
         number = int(np.searchsorted(self._ends, row, side="right"))
         file, row = self._files[number], row - (int(self._ends[number - 1]) if number else 0)
         where = f"Record {plain(paths.relative(file))}, row {row + 1}, column {column!r}"
-        raise DataError(f"{where}: {shown(value)} {rule}; {remedy(file)}.")
+        raise DataError(f"{where}{'' if value is None else f': {shown(value)}'} {rule}; {remedy(file)}.")
 
 
 def study_of(name: str) -> str:
@@ -527,6 +527,8 @@ def _check_kind(kind: Kind, rows: np.ndarray, first: np.ndarray, columns: Mappin
             refuse_where(columns[small].numbers > most, small, f"is more than {large!r} allows")
     if "seeds" in kind.fields:
         _check_seeds(columns, refuse_where)
+    if "samples" in kind.fields:
+        _check_samples(kind, rows, columns, refuse)
     doubled = _doubled(("machine", "record", *kind.key), columns, rows)
     if doubled is not None:
         refuse(doubled, "record", columns["record"].at(doubled), "has this row twice: the same record lies there again")
@@ -546,6 +548,22 @@ def _check_times(kind: Kind, columns: Mapping[str, _Values], refuse_where: Calla
         return
     between = np.isin(columns["part"].codes, [n for n, part in enumerate(columns["part"].values) if part in DIFFERENCES])
     refuse_where((seconds <= 0) & ~between, "seconds", "is not above 0, and every call takes time")
+
+
+def _check_samples(kind: Kind, rows: np.ndarray, columns: Mapping[str, _Values], refuse: _Refusal) -> None:
+    """Every arm that was timed has all its samples: whoever leaves out the slow ones gets another median."""
+    if "sample" not in columns:
+        return
+    timed = np.flatnonzero(rows & ~columns["sample"].missing)
+    keys = [columns[name].codes[timed] for name in ("machine", "record", *kind.key) if name != "sample"]
+    found = (
+        pd.DataFrame(dict(enumerate(keys))).assign(row=timed).groupby(list(range(len(keys))))["row"].agg(["size", "first"])
+    )
+    for size, row in zip(found["size"], found["first"], strict=True):
+        promised = int(columns["samples"].numbers[row])
+        if size != promised:
+            arm = columns["arm"].at(int(row))
+            refuse(int(row), "sample", size, f"samples of arm {shown(arm)} are there, and the record promises {promised}")
 
 
 def _check_seeds(columns: Mapping[str, _Values], refuse_where: Callable[..., None]) -> None:

@@ -41,7 +41,15 @@ from hybridbench.errors import ConfigurationError
 from hybridbench.measurement.machine import available_cores, available_memory_bytes
 from hybridbench.measurement.proof import GpuWatch, visible_gpus
 from hybridbench.measurement.records import RecordStore
-from hybridbench.measurement.timing import MIN_SAMPLES, THREAD_VARIABLES, Arm, TimingCell, TimingError, time_here
+from hybridbench.measurement.timing import (
+    MIN_SAMPLES,
+    THREAD_VARIABLES,
+    Arm,
+    TimingCell,
+    TimingError,
+    time_here,
+    write_answers,
+)
 
 STUDY = "atlas"
 STEPS = "hybridbench.training.steps"
@@ -455,6 +463,8 @@ class _Process:
             raise TimingError(
                 f"Timing of {cell.title} failed: {last}. What has a record stays; the same command goes on from there."
             )
+        if found["proof"]:
+            write_answers(cell, STUDY, found["proof"], found["polls"])
         return found["rows"], found["proof"]
 
     def _answer(self, cell: AtlasCell, answer: Path) -> dict[str, Any] | None:
@@ -565,16 +575,16 @@ def _main() -> None:
         question = json.loads(line)
         given = question["cell"]
         cell = AtlasCell(**{**given, "arms": tuple(Arm(**arm) for arm in given["arms"])})
-        proof = None
+        proof, polls = None, []
         if any(arm.gpu for arm in cell.arms):
             with GpuWatch() as watch:
                 rows = _time_cell(cell)
             # Where every GPU arm was too slow the GPU did nothing that had to be proven.
             if any(_BY_ARM[row["arm"]].gpu and "seconds" in row for row in rows):
-                proof = watch.proof().as_dict()
+                proof, polls = watch.proof().as_dict(), watch.log
         else:
             rows = _time_cell(cell)
-        Path(question["answer"]).write_text(json.dumps({"rows": rows, "proof": proof}))
+        Path(question["answer"]).write_text(json.dumps({"rows": rows, "proof": proof, "polls": polls}))
         print("answered", flush=True)
 
 

@@ -1,0 +1,101 @@
+"""Faults of records: strangers' and damaged ones, each refused with a sentence, and nothing is written because of it."""
+
+import os
+import subprocess
+import tomllib
+from pathlib import Path
+
+import fault_records
+import numpy as np
+import pandas as pd
+import pytest
+
+from hybridbench import paths
+from hybridbench.errors import ConfigurationError, DataError, HybridbenchError
+from hybridbench.measurement import checksums, records
+
+CASES = tomllib.loads((Path(__file__).parents[1] / "faults" / "records.toml").read_text(encoding="utf-8"))["case"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A checkout of our own, with one shipped table that must stay as it is."""
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
+    monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path / "build"))
+    monkeypatch.setattr(records, "_check_commits", lambda *_: None)
+    (tmp_path / "data" / "records" / "timing").mkdir(parents=True)
+    (tmp_path / "data" / "records" / "timing" / "amd-epyc-2c-7056ba.parquet").write_bytes(b"another study's table")
+    checksums.write_checksums()
+    return tmp_path
+
+
+def everything(folder):
+    """Every file below a folder and its bytes."""
+    files = [Path(where, name) for where, _, names in os.walk(folder) for name in names]
+    return {file: file.read_bytes() for file in files if file.is_file() and not file.is_symlink()}
+
+
+def use(name, case, place):
+    study = case.get("folder", fault_records.BASES[name][0])
+    if case.get("by") == "ship":
+        return records.ship([study], place / "build")
+    return records.RecordStore(study).read()
+
+
+@pytest.mark.parametrize("by", ["read", "ship"])
+@pytest.mark.parametrize("name", fault_records.BASES)
+def test_the_true_record_is_taken(place, name, by):
+    fault_records.write(place / "build", name, {})
+    found = use(name, {"by": by}, place)
+    assert len(found)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_a_fault_is_refused_with_a_sentence(place, monkeypatch, case):
+    if case.get("git"):
+        monkeypatch.undo()
+        monkeypatch.setattr(paths, "root", lambda: place)
+        monkeypatch.setattr(paths, "data_dir", lambda: place / "data")
+        monkeypatch.setenv("HYBRIDBENCH_BUILD", str(place / "build"))
+        made = subprocess.run(["git", "init", "--quiet", str(place)], check=False)
+        if made.returncode:
+            pytest.skip("there is no git")
+    fault_records.write(place / "build", case["record"], case)
+    before = everything(place)
+    with pytest.raises((DataError, ConfigurationError)) as refused:
+        use(case["record"], case, place)
+    sentence = str(refused.value)
+    assert case["says"] in sentence
+    assert sentence.isprintable() and len(sentence) < 700, sentence
+    assert everything(place) == before
+
+
+def test_the_cases_are_many_and_differ():
+    assert len(CASES) >= 150
+    assert len({str({k: v for k, v in case.items() if k not in {"name", "says", "kind"}}) for case in CASES}) == len(CASES)
+    assert {case["kind"] for case in CASES} == {"tampered", "forged", "malformed", "hostile"}
+
+
+def test_every_flipped_bit_is_seen_or_changes_nothing(place):
+    """Of a record as the suite writes it: a flip is refused with a sentence, or the rows are the very same."""
+    store = records.RecordStore("energy")
+    table = fault_records.frame("energy")
+    from hybridbench.measurement import schema
+
+    file = store.folder / f"{table['record'].iloc[0]}.parquet"
+    records._write_parquet(schema.table_of(table, "energy", file), file)
+    true, content = store.read(), file.read_bytes()
+    seen = 0
+    for bit in np.random.default_rng(0).choice(8 * len(content), 250, replace=False):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        file.write_bytes(flipped)
+        try:
+            found = store.read()
+        except HybridbenchError as error:
+            assert str(error).isprintable()
+            seen += 1
+        else:
+            pd.testing.assert_frame_equal(found, true)
+    assert seen > 150
