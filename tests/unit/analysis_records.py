@@ -97,13 +97,13 @@ class TrialConfig:
 PROOF = sealed.proof()
 
 
-def _write(study, config, rows, proof=None):
-    """All these records are of one machine, which has a GPU."""
-    with sealed.on():
+def _write(study, config, rows, proof=None, on=None):
+    """All these records are of one machine, which has a GPU; or of another, `on`."""
+    with sealed.on(**(on or {})):
         RecordStore(study).write(config, rows, proof)
 
 
-def write_timing(cell, arms, proof=None, noise=0.02, parts=None, first=None, **config):
+def write_timing(cell, arms, proof=None, noise=0.02, parts=None, first=None, on=None, **config):
     """`arms`: name → median seconds; all arms of one sample share a drift, as interleaved arms do."""
     config = TimingCell(cell, arms=sealed.arms(arms), **config)
     rng = np.random.default_rng(config.n_qubits * 1000 + config.batch_size)
@@ -115,7 +115,7 @@ def write_timing(cell, arms, proof=None, noise=0.02, parts=None, first=None, **c
             rows.append({**here, "part": "step", "seconds": seconds * drift * rng.lognormal(0, noise)})
             for part, share in (parts or {}).items():
                 rows.append({**here, "part": part, "seconds": share * seconds * drift * rng.lognormal(0, noise)})
-    _write("timing", config, rows, proof)
+    _write("timing", config, rows, proof, on)
 
 
 def write_energy(optimizer, rate, finals, starts=None, steps=100, when=10, every=1):

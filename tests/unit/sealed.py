@@ -1,7 +1,8 @@
-"""What makes made-up rows a record: its true name, a machine that its id fits, and a GPU's proof. Nothing here was measured."""
+"""What makes made-up rows a record: its true name, a machine that its id fits, a GPU's proof. Nothing was measured."""
 
 import dataclasses
 import json
+from types import SimpleNamespace
 from unittest import mock
 
 from hybridbench.measurement import records, schema
@@ -23,7 +24,13 @@ def provenance(gpu="", cpu="a processor", cores=2, memory_gib=8.0):
 
 def on(gpu=GPU, **more):
     """Records that are written in this block come from a machine with this GPU."""
-    return mock.patch.object(records, "provenance", lambda: provenance(gpu, **more))
+    return mock.patch.object(records, "provenance", return_value=provenance(gpu, **more))
+
+
+def shipping(monkeypatch):
+    """Let the machine of these records ship them: no commit of theirs is one of this repository."""
+    monkeypatch.setattr(records, "_check_commits", lambda *_: None)
+    monkeypatch.setattr(records, "this_machine", lambda: SimpleNamespace(id=provenance(GPU)["machine"]))
 
 
 def proof(arms=None, gpu=GPU, seconds=1e6, **more):

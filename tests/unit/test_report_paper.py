@@ -69,7 +69,7 @@ def test_a_replaced_figure_stops_the_build(build):
     before = file.read_bytes()
     try:
         file.write_bytes((build / "figures" / "ladder.svg").read_bytes())
-        with pytest.raises(DataError, match="batching.svg is damaged"):
+        with pytest.raises(DataError, match=r"batching\.svg is damaged"):
             paper.render("build")
     finally:
         file.write_bytes(before)
@@ -80,7 +80,7 @@ def test_the_shipped_paper_is_not_made_from_altered_numbers(tmp_path, monkeypatc
     (tmp_path / "claims.json").write_text('{"claims": [], "numbers": {}}')
     checksums.write_checksums()
     (tmp_path / "claims.json").write_text('{"claims": [], "numbers": {"gpu": 1.3}}')
-    with pytest.raises(DataError, match="claims.json is damaged"):
+    with pytest.raises(DataError, match=r"claims\.json is damaged"):
         paper.render("shipped")
 
 

@@ -187,7 +187,7 @@ class _Refusal:
         number = int(np.searchsorted(self._ends, row, side="right"))
         file, row = self._files[number], row - (int(self._ends[number - 1]) if number else 0)
         where = f"Record {plain(paths.relative(file))}, row {row + 1}, column {column!r}"
-        raise DataError(f"{where}{'' if value is None else f': {shown(value)}'} {rule}; {remedy(file)}.")
+        raise DataError(f"{where}{'' if value is None or value != value else f': {shown(value)}'} {rule}; {remedy(file)}.")
 
 
 def study_of(name: str) -> str:
@@ -443,19 +443,20 @@ def _check_records(frame: pd.DataFrame, columns: Mapping[str, _Values], study: s
     _, first, group = np.unique(
         records.codes.astype(np.int64) * len(machines.values) + machines.codes, return_index=True, return_inverse=True
     )
-    kinds = np.array([_kind_of(int(row), columns, study, refuse) for row in first])
-    of_row, first_of_row = kinds[group], first[group]
-    for number, kind in enumerate(STUDIES[study]):
-        rows = of_row == number
-        if rows.any():
-            _check_kind(kind, rows, first_of_row, columns, refuse)
     for row in first:
         _check_machine(int(row), columns, refuse)
     if "arms" in columns:
         for row in first:
             if not columns["arms"].missing[row]:
                 _check_arms(int(row), columns, refuse)
-        _check_arm_rows(columns, group, refuse)
+        if "arm" in columns:
+            _check_arm_rows(columns, group, refuse)
+    kinds = np.array([_kind_of(int(row), columns, study, refuse) for row in first])
+    of_row, first_of_row = kinds[group], first[group]
+    for number, kind in enumerate(STUDIES[study]):
+        rows = of_row == number
+        if rows.any():
+            _check_kind(kind, rows, first_of_row, columns, refuse)
     proven = _equal(columns["proof"], "", negate=True) & (columns["arms"].missing if "arms" in columns else True)
     if proven.any():
         row = int(np.argmax(proven))
