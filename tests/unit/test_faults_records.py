@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import fault_records
 import numpy as np
 import pandas as pd
 import pytest
+from workflow_toys import profile, toy
 
 from hybridbench import paths
-from hybridbench.errors import ConfigurationError, DataError, HybridbenchError
-from hybridbench.measurement import checksums, records
+from hybridbench.errors import ConfigurationError, DataError, HybridbenchError, plain
+from hybridbench.measurement import checksums, records, schema
+from hybridbench.workflow import profiles
 
-CASES = tomllib.loads((Path(__file__).parents[1] / "faults" / "records.toml").read_text(encoding="utf-8"))["case"]
+FAULTS = tomllib.loads((Path(__file__).parents[1] / "faults" / "records.toml").read_text(encoding="utf-8"))
+CASES = FAULTS["case"]
 
 
 @pytest.fixture
@@ -82,8 +86,6 @@ def test_every_flipped_bit_is_seen_or_changes_nothing(place):
     """Of a record as the suite writes it: a flip is refused with a sentence, or the rows are the very same."""
     store = records.RecordStore("energy")
     table = fault_records.frame("energy")
-    from hybridbench.measurement import schema
-
     file = store.folder / f"{table['record'].iloc[0]}.parquet"
     records._write_parquet(schema.table_of(table, "energy", file), file)
     true, content = store.read(), file.read_bytes()
@@ -100,3 +102,61 @@ def test_every_flipped_bit_is_seen_or_changes_nothing(place):
             pd.testing.assert_frame_equal(found, true)
     assert len(sentences) > 150
     assert all(sentence.isprintable() for sentence in sentences)
+
+
+@pytest.mark.parametrize("case", FAULTS["profile"], ids=lambda case: case["name"])
+def test_a_profile_is_refused_before_anything_grows(tmp_path, case):
+    for name in ("00_first", "01_second"):
+        toy(tmp_path / "notebooks", name, "print(1)")
+    text = case["text"] + case.get("then", "") * case.get("times", 0) + case.get("end", "")
+    profile(tmp_path / "profiles", "quick", text)
+    begin = time.monotonic()
+    with pytest.raises(ConfigurationError) as refused:
+        profiles.load("quick", tmp_path / "profiles", tmp_path / "notebooks")
+    assert time.monotonic() - begin < 5
+    sentence = str(refused.value)
+    assert case["says"] in sentence
+    assert plain(sentence) == sentence.replace("\n", " ")
+    assert len(sentence) < 500
+
+
+@pytest.mark.parametrize("case", FAULTS["checksums"], ids=lambda case: case["name"])
+def test_a_list_of_checksums_hides_nothing(tmp_path, case):
+    folder = tmp_path / "data"
+    (folder / "records" / "energy").mkdir(parents=True)
+    for name in ("one.csv", "two.csv", "records/energy/x.parquet"):
+        (folder / name).write_text(name)
+    listed = checksums.write_checksums(folder)
+    assert checksums.verify_all(folder) == 3
+    (tmp_path / "outside.txt").write_text("secret")
+    match case:
+        case {"drop": name}:
+            listed.write_text("".join(line for line in listed.read_text().splitlines(True) if f"  {name}\n" not in line))
+        case {"add": name} | {"change": name} | {"written": name}:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("other")
+        case {"remove": name}:
+            (folder / name).unlink()
+        case {"link": name}:
+            (folder / name).rename(tmp_path / "moved")
+            (folder / name).symlink_to(tmp_path / "moved")
+        case {"linked": name} | {"written_link": name}:
+            (folder / name).symlink_to(tmp_path / "outside.txt")
+        case {"folder": name}:
+            (folder / name).unlink()
+            (folder / name).mkdir()
+        case {"line": line}:
+            listed.write_text(f"{listed.read_text()}{line}\n")
+        case {"text": text}:
+            listed.write_text(text)
+    with pytest.raises(DataError) as refused:
+        checksums.write_checksums(folder) if {"written", "written_link"} & set(case) else checksums.verify_all(folder)
+    assert case["says"] in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+def test_names_with_a_dot_are_no_part_of_the_data(tmp_path):
+    (tmp_path / "one.csv").write_text("1")
+    (tmp_path / ".DS_Store").write_text("x")
+    assert "DS_Store" not in checksums.write_checksums(tmp_path).read_text()
+    assert checksums.verify_all(tmp_path) == 1

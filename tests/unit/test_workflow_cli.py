@@ -251,9 +251,11 @@ def test_study_runs_resumes_and_counts(checkout, monkeypatch, capsys, tmp_path):
     from functools import partial
 
     import sweep_toys
+    import toy_study  # noqa: F401  (makes the study known)
 
     from hybridbench.training import study, trial
 
+    monkeypatch.setattr(study, "STUDY", "toys")
     asked, task = [], "fails"
 
     def plans(problems, models, optimizers):
@@ -270,7 +272,7 @@ def test_study_runs_resumes_and_counts(checkout, monkeypatch, capsys, tmp_path):
     task = "works"
     for _ in range(2):
         code, out, error = call(monkeypatch, capsys, "study", "--workers", "1")
-        assert (code, out) == (0, "10 records are in build/records/optimizers.\n")
+        assert (code, out) == (0, "10 records are in build/records/toys.\n")
     assert error == "", "nothing is started where nothing is missing"
     assert len(sweep_toys.calls(tmp_path / "log")) == 4 + 7
 
