@@ -68,7 +68,7 @@ def test_a_replaced_figure_stops_the_build(build):
     file = build / "figures" / "batching.svg"
     before = file.read_bytes()
     try:
-        file.write_bytes((build / "figures" / "ladder.svg").read_bytes())
+        file.write_bytes((build / "figures" / "energy.svg").read_bytes())
         with pytest.raises(DataError, match=r"batching\.svg is damaged"):
             paper.render("build")
     finally:

@@ -20,6 +20,10 @@ VERSION_OR_NONE = rf"({VERSION})?"
 MACHINE = r"([a-z0-9][a-z0-9-]{0,23})?-[0-9]{1,5}c-[0-9a-f]{6}"
 
 
+#: Timed repetitions of an arm: an interval of more takes minutes to compute and is hardly narrower.
+MOST_SAMPLES = 1000
+
+
 class Column(NamedTuple):
     """What stands in a column: its unit ("1" for counts and pure numbers, "-" for text), its meaning and what is allowed."""
 
@@ -137,10 +141,10 @@ COLUMNS: dict[str, Column] = {
         "float32|float64|complex64|complex128",
     ),
     "threads": whole("1", "threads that the timed process may use", 1, 4096),
-    "samples": whole("1", "timed repetitions of each arm", 1, 10**5),
+    "samples": whole("1", "timed repetitions of each arm", 1, MOST_SAMPLES),
     "warmup": whole("1", "untimed repetitions of each arm after its first call", 0, 10**5),
     "arms": data("the compared arms, JSON: name, factory and its arguments"),
-    "processes": whole("1", "processes that each arm ran in, one after the other", 1, 1000),
+    "processes": whole("1", "processes that each arm ran in, one after the other", 1, 100),
     "budget_seconds": number("s", "how long an arm gave samples in one process", 0, 100000.0),
     "role": text(
         "what a cell of the atlas is for: line or fit (both fitted), held_out (the model never sees it)", "line|fit|held_out"

@@ -31,8 +31,11 @@ from hybridbench.measurement.proof import DeviceProof
 
 #: Rows and records that all tables of a study may have together: more would keep the analysis busy for hours.
 MOST_ROWS, MOST_RECORDS = 3_000_000, 50_000
-#: Different names in a column of a study: every pair of optimizers, routes or arms is compared.
-MOST_NAMES = 200
+#: Different values in a column of a study: every pair of optimizers or routes is compared, on every machine.
+MOST_DIFFERENT = {
+    "machine": 20, "commit": 200, "cell": 100, "task": 50, "problem": 50, "optimizer": 50, "ansatz": 100, "circuit": 100,
+    "arm": 200, "route": 100, "part": 100, "learning_rate": 2000, "seed": 1000,
+}  # fmt: skip
 #: Characters of a JSON text, and how deep its lists may be nested.
 MOST_JSON, MOST_DEPTH = 100_000, 6
 #: Parts of a step that are a difference of two clocks, and may come out below 0.
@@ -419,15 +422,14 @@ def _check_names(columns: Mapping[str, _Values], study: str, refuse: _Refusal) -
         here = columns["study"]
         row = int(np.argmax(here.missing | (here.codes != (here.values.index(study) if study in here.values else -2))))
         refuse(row, "study", here.at(row), f"is not {study!r}, in whose folder the record lies")
-    for name in ("cell", "task", "problem", "optimizer", "arm", "route", "part", "ansatz", "circuit", "machine", "commit"):
-        if name in columns and len(columns[name].values) > MOST_NAMES:
-            last = columns[name].values[-1]
-            refuse(
-                int(np.argmax(columns[name].codes == len(columns[name].values) - 1)),
-                name,
-                last,
-                f"is one of {len(columns[name].values)} different ones, and {MOST_NAMES} are the most that are read",
-            )
+    for name, most in MOST_DIFFERENT.items():
+        if name in columns:
+            found = columns[name].codes if columns[name].text else columns[name].numbers[~columns[name].missing]
+            different, rows = np.unique(found, return_index=True)
+            if len(different) > most:
+                row = int(rows.max())
+                rule = f"is one of {len(different)} different ones, and {most} are the most that are read"
+                refuse(row, name, columns[name].at(row), rule)
 
 
 # -------------------------------------------------------------------------------------------------------------- the records

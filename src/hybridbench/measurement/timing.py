@@ -32,6 +32,7 @@ import numpy as np
 from hybridbench import paths
 from hybridbench.errors import ConfigurationError
 from hybridbench.measurement import evidence
+from hybridbench.measurement.columns import MOST_SAMPLES
 from hybridbench.measurement.evidence import Evidence, TimingError
 from hybridbench.measurement.machine import available_cores
 from hybridbench.measurement.proof import IDLE_MARGIN, LOG, SLOW_INTERVAL, GpuWatch, visible_gpus
@@ -87,6 +88,8 @@ class TimingCell:
     def __post_init__(self) -> None:
         if self.samples < MIN_SAMPLES:
             raise ConfigurationError(f"samples is {self.samples}, and a timing needs at least {MIN_SAMPLES}.")
+        if self.samples > MOST_SAMPLES:
+            raise ConfigurationError(f"samples is {self.samples}, and {MOST_SAMPLES} are the most that a timing takes.")
         if not 1 <= self.threads <= available_cores():
             raise ConfigurationError(f"threads is {self.threads}; this process may use 1 to {available_cores()}.")
         if len({arm.name for arm in self.arms}) != len(self.arms) or not self.arms:
