@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybridbench import paths
+from hybridbench.analysis.tables import ELSEWHERE
 from hybridbench.errors import DataError
 
 #: Where a generated table of README.md begins and ends, by its name.
@@ -69,6 +70,7 @@ def known_numbers(claims: dict) -> set[str]:
     """Every number that stands in a text of `claims.json`, as written there."""
     texts = [value for row in claims["claims"] for value in row.values() if isinstance(value, str)]
     texts += [number[key] for number in claims["numbers"].values() for key in ("text", "short")]
+    texts = [text.removesuffix(f" ({ELSEWHERE})") for text in texts]
     found = {_normal(match) for text in texts for match in NUMBER.findall(text)}
     # "5.4 [3.1, 7.7] %": each of the three is a percentage too.
     for text in texts:
