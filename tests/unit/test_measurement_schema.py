@@ -13,7 +13,7 @@ import sealed
 from rich.console import Console
 
 from hybridbench import paths
-from hybridbench.analysis import costs, prose
+from hybridbench.analysis import claims, costs, prose
 from hybridbench.analysis.statistics import Interval
 from hybridbench.analysis.tables import ELSEWHERE, Number, cite
 from hybridbench.errors import DataError, check_name, plain, shown
@@ -132,3 +132,31 @@ def test_a_proof_of_the_made_up_driver_is_one():
     proof, polls = fault_records.driver_told()
     schema.check_raw_proof(table, {"proof": proof, "polls": polls}, "proof.jsonl")
     assert schema.proof_rule(json.dumps(proof), table["arms"].iloc[0], (sealed.GPU,), sealed.DRIVER) == ""
+
+
+def test_a_table_that_is_gone_is_missed(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "data_dir", lambda: tmp_path)
+    number = {"records": ["energy (560 records)", "timing/0123456789abcdef"]}
+    (tmp_path / "claims.json").write_text(json.dumps({"claims": [{"number": None}], "numbers": {"one": number}}))
+    for study in ("energy", "timing"):
+        (tmp_path / "records" / study).mkdir(parents=True)
+        (tmp_path / "records" / study / "a.parquet").write_bytes(b"")
+    claims.check_quoted()
+    (tmp_path / "records" / "energy" / "a.parquet").unlink()
+    with pytest.raises(DataError, match=r"no table of energy, and data/claims\.json quotes numbers from it"):
+        claims.check_quoted()
+    for content in ({"claims": [], "numbers": []}, {"claims": [1], "numbers": {}}, {"claims": [], "numbers": {"one": 1.3}}):
+        (tmp_path / "claims.json").write_text(json.dumps(content))
+        with pytest.raises(DataError, match="is not as it was written"):
+            claims.check_quoted()
+
+
+def test_the_state_of_a_run_is_a_strangers_file_too(tmp_path):
+    from hybridbench.workflow.run import _read_state
+
+    (tmp_path / "one.ipynb").write_text("{}")
+    for text in ("[" * 100_000, "[]", '{"digest": 1}', '{"digest": "x", "seconds": "long"}', "\x00"):
+        (tmp_path / "one.json").write_text(text)
+        assert _read_state(tmp_path / "one.ipynb") == {}
+    (tmp_path / "one.json").write_text('{"digest": "x", "seconds": 1.5}')
+    assert _read_state(tmp_path / "one.ipynb")["digest"] == "x"

@@ -130,6 +130,8 @@ class RecordStore:
             if gone := self.missing(configs):
                 raise DataError(f"{len(gone)} of {len(configs)} {self.study} records are missing, the first is {gone[0]!r}.")
             files = [self.path(config) for config in configs]
+            for file in files:
+                schema.check_file(file)
         if not files:
             raise DataError(
                 f"No {self.study} records in {paths.relative(self.folder)}: make them first "
@@ -218,7 +220,7 @@ def _read_parquet(file: Path) -> pa.Table:
 
 def shipped_studies() -> list[str]:
     """Names of the studies with shipped records."""
-    return sorted(p.name for p in (paths.data_dir() / "records").glob("*") if p.is_dir())
+    return sorted({file.parent.name for file in (paths.data_dir() / "records").glob("*/*.parquet")})
 
 
 def read_records(study: str, source: str = "shipped") -> pd.DataFrame:

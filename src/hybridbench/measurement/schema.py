@@ -259,16 +259,23 @@ def record_files(folder: Path) -> list[Path]:
     """
     files = sorted(folder.glob("*.parquet"))
     for file in files:
-        name = plain(paths.relative(file.parent / file.name) if not file.is_symlink() else f"{file.parent.name}/{file.name}")
-        if file.is_symlink():
-            raise DataError(f"Record {name} is a symbolic link: remove the link ('rm' leaves its target) and copy the file.")
-        if not file.is_file():
-            raise DataError(f"Record {name} is no file: move it away.")
-        if not FILE_NAMES.fullmatch(file.name):
-            raise DataError(
-                f"Record {name} has the name of no record or machine: move the file away, or a row counts twice."
-            )
+        check_file(file)
     return files
+
+
+def check_file(file: Path) -> None:
+    """Refuse what is not the file of a record by its looks.
+
+    Raises:
+        DataError: it is a symbolic link, no file, or has the name of no record.
+    """
+    name = plain(f"{paths.relative(file.parent)}/{file.name}")
+    if file.is_symlink():
+        raise DataError(f"Record {name} is a symbolic link: remove the link ('rm' leaves its target) and copy the file.")
+    if not file.is_file():
+        raise DataError(f"Record {name} is no file: move it away.")
+    if not FILE_NAMES.fullmatch(file.name):
+        raise DataError(f"Record {name} has the name of no record or machine: move the file away, or a row counts twice.")
 
 
 def _check_shape(file: Path, table: pa.Table, study: str) -> None:

@@ -483,6 +483,7 @@ def claims_command(source: Source = "shipped") -> None:
     if source == "shipped":
         # The list of checksums is renewed below; what else is damaged must not enter it unseen.
         checksums.verify_all(but=[target])
+        claims.check_quoted()
     claims.write_claims(source, target)
     if source == "shipped":
         checksums.write_checksums()
@@ -625,8 +626,10 @@ def verify_command() -> None:
     hybridbench verify
     """
     from hybridbench import paths
+    from hybridbench.analysis import claims
     from hybridbench.measurement import checksums
 
+    claims.check_quoted()
     data, figures = checksums.verify_all(), checksums.verify_all(paths.root() / "figures")
     print(f"{data} files of data/ and {figures} of figures/ are as shipped.")
 
