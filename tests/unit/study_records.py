@@ -35,7 +35,7 @@ UNTRAINED = {"diabetes": 1.0, "basins": 1.5, "tfim": 9.8, "original": 0.4, "": 0
 START_SPEED = {"normal": 6.0, "uniform": 5.0, "small": 12.0, "identity": 10.0}
 DEPTHS = (2, 4, 8)
 
-BASE = {**sealed.provenance(), "proof": "", "created_utc": "2026-11-23T00:00:00+00:00"}
+BASE = {**sealed.provenance(sealed.GPU), "proof": "", "created_utc": "2026-11-23T00:00:00+00:00"}
 
 
 def of(truth, names):

@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 
 #: A name of a registry: of a task, an ansatz, a device.
 NAME = r"[A-Za-z0-9][A-Za-z0-9_. /-]{0,60}"
-#: What people call an arm or a cell: printable ASCII.
-LABEL = r"[A-Za-z0-9][ -~]{0,120}"
-#: A line of text for people: nothing that a terminal would act on, no end of line, no invisible character.
-LINE = r"[^\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]{0,600}"
+#: What people call an arm or a cell: printable ASCII, and nothing that HTML or Markdown would act on.
+LABEL = r"[A-Za-z0-9][ !-;=?-_a-{}~]{0,120}"
+#: A line of text for people: nothing that a terminal, HTML or Markdown would act on, no end of line, nothing invisible.
+LINE = r"[^<>|`\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]{0,600}"
 VERSION = r"[0-9][0-9A-Za-z.+!_-]{0,40}"
 VERSION_OR_NONE = rf"({VERSION})?"
 #: The id of a machine names a file: it has neither dots nor slashes.

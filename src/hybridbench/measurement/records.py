@@ -38,6 +38,10 @@ _DIGEST = b"hybridbench.digest"
 MOST_BYTES, MOST_UNPACKED = 1 << 29, 1 << 32
 
 
+def _line(note: str) -> str:
+    return plain(note).translate(str.maketrans("<>|`", "()/'"))[:600]
+
+
 def _plain(value: Any) -> Any:
     """Scalars as they are, everything else as JSON with sorted keys, so that every column is a plain type."""
     if isinstance(value, str | int | float | bool):
@@ -111,7 +115,7 @@ class RecordStore:
         last = {**provenance(), "proof": json.dumps(proof, sort_keys=True) if proof else ""}
         last["created_utc"] = datetime.now(UTC).isoformat(timespec="seconds")
         # A note may quote an error of a library, whatever that is.
-        noted = [{**row, "note": plain(row["note"])[:600]} if "note" in row else row for row in rows]
+        noted = [{**row, "note": _line(row["note"])} if "note" in row else row for row in rows]
         target = self.path(config)
         table = schema.table_of(pd.DataFrame([{**shared, **row, **last} for row in noted]), self.study, target)
         _write_parquet(table, target)
