@@ -9,7 +9,7 @@ import study_records
 
 OPTIMIZERS = ["sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "nadam", "adamw", "fused_adam"]
 RUNGS = ["as shipped", "device swapped", "compiled layer", "XLA instead", "single precision"]
-BASE = {**sealed.provenance(), "created_utc": "2026-01-01T00:00:00+00:00", "revision": 1, "proof": ""}
+BASE = {**sealed.provenance(sealed.GPU), "created_utc": "2026-01-01T00:00:00+00:00", "revision": 1, "proof": ""}
 
 
 def _table(rows):
