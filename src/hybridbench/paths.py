@@ -36,7 +36,10 @@ def build_dir() -> Path:
 
 def relative(path: Path) -> str:
     """`path` relative to the checkout where it lies inside, for outputs that are committed."""
-    path = Path(path).resolve()
+    try:
+        path = Path(path).resolve()
+    except (RuntimeError, OSError):  # links that lead in a circle
+        path = Path(os.path.abspath(path))
     return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
 
 

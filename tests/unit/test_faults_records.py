@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -15,7 +16,7 @@ from workflow_toys import profile, toy
 from hybridbench import paths
 from hybridbench.errors import ConfigurationError, DataError, HybridbenchError, plain
 from hybridbench.measurement import checksums, records, schema
-from hybridbench.workflow import profiles
+from hybridbench.workflow import cli, profiles
 
 FAULTS = tomllib.loads((Path(__file__).parents[1] / "faults" / "records.toml").read_text(encoding="utf-8"))
 CASES = FAULTS["case"]
@@ -160,3 +161,36 @@ def test_names_with_a_dot_are_no_part_of_the_data(tmp_path):
     (tmp_path / ".DS_Store").write_text("x")
     assert "DS_Store" not in checksums.write_checksums(tmp_path).read_text()
     assert checksums.verify_all(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["nothing", "a file", "a file below", "an empty study", "a circle", "a name of no study", "notes"]
+)
+def test_a_folder_of_another_shape_is_refused_by_the_command(place, monkeypatch, capsys, kind):
+    folder = place / "given"
+    study = folder / "records" / "energy"
+    match kind:
+        case "a file":
+            folder.write_text("x")
+        case "a file below":
+            folder.mkdir()
+            (folder / "records").write_text("x")
+        case "an empty study":
+            study.mkdir(parents=True)
+        case "a circle":
+            folder.mkdir()
+            (folder / "records").symlink_to("records")
+        case "a name of no study":
+            (folder / "records" / "\x1b[31m..x").mkdir(parents=True)
+        case "notes":
+            study.mkdir(parents=True)
+            (study / "notes.txt").write_text("x")
+    before = everything(place)
+    monkeypatch.setattr(sys, "argv", ["hybridbench", "ship", "--from", str(folder)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert error.startswith("hybridbench: ")
+    assert error.rstrip("\n").isprintable()
+    assert everything(place) == before
