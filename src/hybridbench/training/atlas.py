@@ -367,7 +367,7 @@ def too_slow(cell: AtlasCell, call_seconds: float) -> str:
     )
 
 
-def _time_cell(cell: AtlasCell) -> list[dict[str, Any]]:
+def _time_cell(cell: AtlasCell, watch: GpuWatch | None = None) -> list[dict[str, Any]]:
     """Time a cell in this process: rows of the arms that were timed, and a row with a note for every other one.
 
     Whether an arm is too slow is decided before its timing: by the expected time where that is far from the limit, else by
@@ -396,7 +396,7 @@ def _time_cell(cell: AtlasCell) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if timed:
         own = TimingCell(STUDY, *cell.size, tuple(timed), cell.threads, cell.samples, cell.warmup)
-        rows = [{**row, "note": ""} for row in time_here(own)]
+        rows = [{**row, "note": ""} for row in time_here(own, watch)]
     rows += [{"arm": name, "part": "step", "note": note} for name, note in notes.items()]
     tf.keras.backend.clear_session()
     gc.collect()
@@ -578,7 +578,7 @@ def _main() -> None:
         proof, polls = None, []
         if any(arm.gpu for arm in cell.arms):
             with GpuWatch() as watch:
-                rows = _time_cell(cell)
+                rows = _time_cell(cell, watch)
             # Where every GPU arm was too slow the GPU did nothing that had to be proven.
             if any(_BY_ARM[row["arm"]].gpu and "seconds" in row for row in rows):
                 proof, polls = watch.proof().as_dict(), watch.log
