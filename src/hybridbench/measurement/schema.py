@@ -220,6 +220,10 @@ def check(tables: Sequence[tuple[Path, pa.Table]], study: str) -> pd.DataFrame:
     Raises:
         DataError: names the file, the row, the column, the value and the rule that it breaks.
     """
+    return _checked(tables, study).to_pandas()
+
+
+def _checked(tables: Sequence[tuple[Path, pa.Table]], study: str) -> pa.Table:
     for file, table in tables:
         _check_shape(file, table, study)
     together = pa.concat_tables([_plain_types(table) for _, table in tables], promote_options="permissive")
@@ -230,9 +234,8 @@ def check(tables: Sequence[tuple[Path, pa.Table]], study: str) -> pd.DataFrame:
     for name, values in columns.items():
         values.check(name, refuse)
     _check_names(columns, study, refuse)
-    frame = together.to_pandas()
-    _check_records(frame, columns, study, refuse)
-    return frame
+    _check_records(columns, study, refuse)
+    return together
 
 
 def table_of(frame: pd.DataFrame, study: str, file: Path) -> pa.Table:
@@ -243,7 +246,7 @@ def table_of(frame: pd.DataFrame, study: str, file: Path) -> pa.Table:
     """
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
-        check([(file, table)], study)
+        _checked([(file, table)], study)
     except (DataError, pa.ArrowException, ValueError, TypeError) as error:
         what = str(error).removesuffix(f"{remedy(file)}.").rstrip("; ")
         raise ConfigurationError(f"{plain(what)}: nothing was written.") from error
@@ -440,7 +443,7 @@ def _check_names(columns: Mapping[str, _Values], study: str, refuse: _Refusal) -
 
 
 # -------------------------------------------------------------------------------------------------------------- the records
-def _check_records(frame: pd.DataFrame, columns: Mapping[str, _Values], study: str, refuse: _Refusal) -> None:
+def _check_records(columns: Mapping[str, _Values], study: str, refuse: _Refusal) -> None:
     """Every record: named by its configuration, one machine, no row twice, and the rows that its configuration promises."""
     records = columns["record"]
     _refuse_gap(records, "record", refuse)
