@@ -19,7 +19,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 
 NOT_COMPARED = ("image/svg+xml", "stderr")  # png and jpeg are left out by nbval itself; what png show is compared below
 #: Pixels that may differ, and from which difference on one does: another processor rounds an edge otherwise.
-SAME_PIXELS, SAME_COLOUR = 0.002, 0.1
+SAME_PIXELS, SAME_COLOUR = 0.0005, 0.1
 _folder = pytest.StashKey[str]()
 _cells = pytest.StashKey[list]()
 
@@ -63,7 +63,7 @@ def difference(stored, fresh):
             return f"stored picture {number} has {one.shape[:2]} pixels, and {two.shape[:2]} come out"
         share = float(np.mean(np.abs(one - two).max(axis=-1) > SAME_COLOUR))
         if share > SAME_PIXELS:
-            return f"{100 * share:.1f} % of the pixels of stored picture {number} are others than come out"
+            return f"{100 * share:.2g} % of the pixels of stored picture {number} are others than come out"
     return ""
 
 
