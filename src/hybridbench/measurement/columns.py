@@ -126,7 +126,7 @@ COLUMNS: dict[str, Column] = {
     "backend": text("PennyLane device that simulates the circuit", NAME),
     "diff_method": text("how gradients are taken: backprop, adjoint or parameter-shift", NAME),
     "optimizer": text("name in hybridbench.training.optimizers", NAME),
-    "learning_rate": number("1", "step size given to the optimizer", 0, 1000000.0, above=True),
+    "learning_rate": number("1", "step size given to the optimizer", 0, above=True),
     "knobs": data("the optimizer's other settings, JSON of names and values; the framework's default where absent"),
     "start": text("how the circuit's weights begin: uniform, normal, small or identity", "uniform|normal|small|identity"),
     "batch_size": whole("1", "samples per step", 1, 10**8),
