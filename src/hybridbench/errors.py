@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
 
 
@@ -48,6 +50,29 @@ def check_name(kind: str, name: str, allowed: Iterable[str]) -> str:
     allowed = sorted(allowed)
     if name in allowed:
         return name
-    near = difflib.get_close_matches(str(name), allowed, n=3, cutoff=0.4)
+    text = shown(name)
+    near = difflib.get_close_matches(name[:60] if isinstance(name, str) else text, allowed, n=3, cutoff=0.4)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    raise ConfigurationError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(allowed)}.")
+    raise ConfigurationError(f"Unknown {kind} {text}.{hint} Known: {', '.join(allowed)}.")
+
+
+#: What a terminal acts on, or shows as nothing: control characters, directions of writing, characters without width.
+_HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlevel = 3
+
+
+def plain(text: object) -> str:
+    """`text` without anything that a terminal would act on: what strangers' files say is shown and never obeyed."""
+    return _HIDDEN.sub(lambda found: " " if found.group() in "\n\t" else "\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def shown(value: object, most: int = 60) -> str:
+    """`value` as a short text for an error, whatever it is: never more than `most` characters, never escape codes."""
+    try:
+        text = _SHORT.repr(value)
+    except (RecursionError, ValueError):  # a number of more digits than Python writes out
+        text = f"a {type(value).__name__}"
+    return plain(text if len(text) <= most else f"{text[: most - 1]}…")

@@ -1,5 +1,6 @@
 """The nbval gate compares results: a changed stored result turns it red."""
 
+import base64
 import copy
 import os
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from gate import compared_outputs
+from gate import compared_outputs, difference, ignored, pictures
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +62,28 @@ def result(source, **data):
 TABLE = "class Table:\n    def _repr_html_(self): return '<b>0.97</b>'\n    def __repr__(self): return 'Table'\nTable()"
 
 
+PICTURE = """import io
+import matplotlib.figure
+from IPython.display import Image
+figure = matplotlib.figure.Figure((2, 1))
+figure.subplots().bar([1, 2], HEIGHTS)
+buffer = io.BytesIO()
+figure.savefig(buffer, format="png")
+Image(buffer.getvalue())"""
+
+
+def picture(heights, shown):
+    """A cell that draws bars, and stores bars of the heights `shown`."""
+    names = {"HEIGHTS": shown}
+    exec(PICTURE.replace("Image(buffer.getvalue())", "").replace("from IPython.display import Image", ""), names)
+    text = base64.b64encode(names["buffer"].getvalue()).decode()
+    return result(PICTURE.replace("HEIGHTS", str(heights)), image_png=text, text_plain="<IPython.core.display.Image object>")
+
+
 CASES = [
+    (picture([1, 2], [1, 2]), True),
+    (picture([1, 2], [1, 1.7]), False),
+    (result("0.97", text_plain="0.97", image_png="aGk="), False),
     (stream("print(0.97)", "0.97\n"), True),
     (stream("print(0.97)", "0.98\n"), False),
     (stream("print(0.9700001)", "0.97\n"), False),
@@ -83,6 +105,7 @@ def test_what_the_gate_compares(tmp_path, monkeypatch):
     code, text = gate(write(tmp_path, *(cell for cell, _ in CASES)))
     assert code == 1
     assert failed(text) == [number for number, (_, passes) in enumerate(CASES) if not passes], text
+    assert "Cells whose outputs are not compared: 2 (toy 2)." in text
 
 
 def test_the_count_of_compared_cells_sees_what_nbval_skips():
@@ -94,6 +117,36 @@ def test_the_count_of_compared_cells_sees_what_nbval_skips():
     picture = result("fig", image_png="aGk=")
     for cell in (unrun, ignored, commented, picture, stream("x", "noise", name="stderr")):
         assert compared_outputs(cell) == []
+
+
+#: Cells of each notebook that hold times or name the machine: nothing compares what they store, so that they are few.
+LEFT_OUT = {
+    "00_start_here": 4,
+    "01_data_preparation": 1,
+    "02_circuit_design": 1,
+    "03_cpu_baseline": 9,
+    "04_gpu_runs": 5,
+    "05_optimizer_comparison": 3,
+    "06_analysis": 1,
+}
+
+
+def test_no_further_cell_is_left_out():
+    notebooks = {file.stem: nbformat.read(file, as_version=4) for file in NOTEBOOKS}
+    found = {
+        name: sum(cell.cell_type == "code" and bool(cell.outputs) and ignored(cell) for cell in notebook.cells)
+        for name, notebook in notebooks.items()
+    }
+    assert found == LEFT_OUT
+
+
+def test_a_replaced_picture_is_seen():
+    cells = [c for c in nbformat.read(QUICKEST, as_version=4).cells if c.cell_type == "code" and pictures(c.outputs)]
+    one, two = (pictures(cell.outputs) for cell in cells[:2])
+    assert difference(one, one) == ""
+    assert difference(one, two)
+    assert difference(one, [])
+    assert "is none" in difference([b"no picture"], one)
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)

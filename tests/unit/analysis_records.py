@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import sealed
 
 from hybridbench.measurement.records import RecordStore
 
 
 @dataclass(frozen=True)
-class Timing:
+class TimingCell:
     cell: str
     n_qubits: int = 8
     n_layers: int = 2
@@ -21,7 +22,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Energy:
+class EnergyConfig:
     optimizer: str
     learning_rate: float
     seed: int
@@ -32,7 +33,7 @@ class Energy:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingConfig:
     task: str = "digits_3v5"
     model: str = "hybrid"
     embedding: str = "angle"
@@ -52,25 +53,31 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Circuit:
+class CircuitConfig:
     circuit: str
+    embedding: str = "angle"
+    ansatz: str = "chain"
     n_qubits: int = 8
     n_layers: int = 1
+    n_pairs: int = 100
+    n_points: int = 20
     seed: int = 0
+    revision: int = 1
 
 
 @dataclass(frozen=True)
-class Gradient:
+class ClosedFormConfig:
     n_qubits: int = 4
     n_layers: int = 2
     ansatz: str = "strongly_entangling"
     embedding: str = "angle"
     batch_size: int = 2
     seed: int = 0
+    revision: int = 1
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialConfig:
     problem: str = "wine"
     model: str = "hybrid"
     optimizer: str = "adam"
@@ -87,12 +94,18 @@ class Trial:
     revision: int = 1
 
 
-PROOF = {"gpu": "Test GPU", "pid_seen": True, "utilisation_max_percent": 90}
+PROOF = sealed.proof()
 
 
-def write_timing(cell, arms, proof=None, noise=0.02, parts=None, first=None, **config):
+def _write(study, config, rows, proof=None, on=None):
+    """All these records are of one machine, which has a GPU; or of another, `on`."""
+    with sealed.on(**(on or {})):
+        RecordStore(study).write(config, rows, proof)
+
+
+def write_timing(cell, arms, proof=None, noise=0.02, parts=None, first=None, on=None, **config):
     """`arms`: name → median seconds; all arms of one sample share a drift, as interleaved arms do."""
-    config = Timing(cell, **config)
+    config = TimingCell(cell, arms=sealed.arms(arms), **config)
     rng = np.random.default_rng(config.n_qubits * 1000 + config.batch_size)
     rows = []
     for sample in range(config.samples):
@@ -102,7 +115,7 @@ def write_timing(cell, arms, proof=None, noise=0.02, parts=None, first=None, **c
             rows.append({**here, "part": "step", "seconds": seconds * drift * rng.lognormal(0, noise)})
             for part, share in (parts or {}).items():
                 rows.append({**here, "part": part, "seconds": share * seconds * drift * rng.lognormal(0, noise)})
-    RecordStore("timing").write(config, rows, proof)
+    _write("timing", config, rows, proof, on)
 
 
 def write_energy(optimizer, rate, finals, starts=None, steps=100, when=10, every=1):
@@ -114,7 +127,7 @@ def write_energy(optimizer, rate, finals, starts=None, steps=100, when=10, every
             {"step": step, "energy": start + (final - start) * min(step / slow, 1.0), "seconds": 0.01 * step}
             for step in range(0, steps + 1, every)
         ]
-        RecordStore("energy").write(Energy(optimizer, rate, seed), rows)
+        _write("energy", EnergyConfig(optimizer, rate, seed), rows)
 
 
 def write_training(scores, losses=None, n_parameters=20, **config):
@@ -135,13 +148,11 @@ def write_training(scores, losses=None, n_parameters=20, **config):
             }
             for epoch in range(4)
         ]
-        RecordStore("training").write(Training(seed=seed, **config), rows)
+        _write("training", TrainingConfig(seed=seed, **config), rows)
 
 
 def write_circuit(n_live, n_parameters=8, circuit="original"):
     row = {
-        "embedding": "angle",
-        "ansatz": "chain",
         "n_parameters": n_parameters,
         "depth": 8,
         "n_two_qubit_gates": 7,
@@ -149,17 +160,15 @@ def write_circuit(n_live, n_parameters=8, circuit="original"):
         "entangling_capability": 0.5,
         "n_live": n_live,
         "live_share": n_live / n_parameters,
-        "n_pairs": 100,
-        "n_points": 20,
     }
-    RecordStore("circuits").write(Circuit(circuit), [row])
+    _write("circuits", CircuitConfig(circuit), [row])
 
 
 def write_gradients(gaps):
     """`gaps`: method → largest difference of its weight gradient."""
     rows = [{"method": m, "quantity": "gradient_weights", "max_abs_difference": gap} for m, gap in gaps.items()]
     rows += [{"method": "default.qubit/adjoint", "quantity": "value", "max_abs_difference": 1e-15}]
-    RecordStore("gradients").write(Gradient(), rows)
+    _write("gradients", ClosedFormConfig(), rows)
 
 
 def write_trial(scores, losses=None, early=0.0, when=None, **config):
@@ -168,7 +177,7 @@ def write_trial(scores, losses=None, early=0.0, when=None, **config):
     The loss starts at 1, has fallen by `early` (a number, or one a seed) at the first evaluation, and is at its end after
     the last step; the score is at its end after `when` steps (of each seed; by default all), and at 0.4 before.
     """
-    config = Trial(seeds=tuple(range(len(scores))), **config)
+    config = TrialConfig(seeds=tuple(range(len(scores))), **config)
     losses = [1 - score for score in scores] if losses is None else losses
     rows = []
     for seed, score in enumerate(scores):
@@ -179,4 +188,4 @@ def write_trial(scores, losses=None, early=0.0, when=None, **config):
             row = {f"{part}_loss": loss for part in ("train", "val", "test")}
             row |= {f"{part}_score": now for part in ("train", "val", "test")}
             rows.append({"seed": seed, "step": step, **row, "n_parameters": 62, "batch_losses": ""})
-    RecordStore("optimizers").write(config, rows)
+    _write("optimizers", config, rows)

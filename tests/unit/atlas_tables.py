@@ -1,18 +1,18 @@
 """Made-up records of the atlas with planted costs, for the tests of what reads them. The numbers mean nothing."""
 
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
+import sealed
 
 from hybridbench.analysis import costs
 
 BASE = {
-    "study": "atlas", "part": "step", "commit": "abc", "created_utc": "2026-01-01T00:00:00+00:00", "revision": 1,
-    "proof": "", "gpus": "", "cpu": "a processor", "cores": 2, "memory_gib": 8.0, "system": "Linux", "driver": "",
-    "python": "3.11", "pennylane": "0.41.1", "pennylane_lightning": "0.41.1", "tensorflow": "2.21.0", "tf_keras": "2.21.0",
-    "numpy": "2.4", "scipy": "1.17", "samples": 30, "warmup": 2, "limit_seconds": 10.0, "arms": "[]", "note": "",
-    "first_call_seconds": 1.0, "repetition": 1,
+    "study": "atlas", "part": "step", "created_utc": "2026-01-01T00:00:00+00:00", "revision": 1, "proof": "",
+    "samples": 30, "warmup": 2, "limit_seconds": 10.0, "arms": "[]", "note": "", "first_call_seconds": 1.0, "repetition": 1,
+    **{name: value for name, value in sealed.provenance().items() if name != "machine"},
 }  # fmt: skip
 #: route, precision → planted seconds a constant, launch, sample, operation, byte; and the cache.
 PLANTED = {
@@ -88,8 +88,31 @@ def passes(slow=1.0, count=3, **given):
     )
 
 
+def machine_of(label="m1", gpu="", cpu="a processor"):
+    """The id of the machine that is called `label` here."""
+    return sealed.provenance(gpu, cpu, memory_gib=8.0 * int(label[1:]))["machine"]
+
+
+def records_of(table):
+    """The table as true records: a machine and names that fit, arms that are listed, and a proof of what a GPU did."""
+    pieces = []
+    for (_, label), rows in table.groupby(["record", "machine"], sort=False):
+        names = list(rows["arm"].unique())
+        on_gpu = {name: ", cuda" in name for name in names}
+        proof = json.dumps(sealed.proof(on_gpu)) if rows["proof"].iloc[0] else ""
+        facts = sealed.provenance(
+            sealed.GPU if any(on_gpu.values()) else "", rows["cpu"].iloc[0], memory_gib=8.0 * int(label[1:])
+        )
+        listed = sealed.arms(names, on_gpu.get)
+        pieces.append(rows.assign(**facts, arms=listed, proof=proof, samples=int(rows["sample"].max() + 1)))
+    return sealed.sealed(pd.concat(pieces, ignore_index=True), "atlas")
+
+
 def write(build, table):
-    """The table as records of this machine in the folder `build`."""
+    """The table as records in the folder `build`, one file for each machine; returns the records."""
     folder = build / "records" / "atlas"
     folder.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(folder / f"{table['machine'].iloc[0]}.parquet")
+    records = records_of(table)
+    for machine, rows in records.groupby("machine"):
+        rows.to_parquet(folder / f"{machine}.parquet", index=False)
+    return records

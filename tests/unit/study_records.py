@@ -5,12 +5,14 @@ searched first. Momentum diverges above a rate and carries over to test data wor
 which beats its twin. In the basins NAdam is slower and ends better than Adam. On the Ising chain two starts beat N(0, 1).
 """
 
-import hashlib
 import itertools
 import json
 
 import numpy as np
 import pandas as pd
+import sealed
+
+from hybridbench.measurement import schema
 
 PROBLEMS = ("digits_3v5", "diabetes", "basins")
 ARMS = ("sgd", "momentum", "adam", "nadam")
@@ -33,11 +35,7 @@ UNTRAINED = {"diabetes": 1.0, "basins": 1.5, "tfim": 9.8, "original": 0.4, "": 0
 START_SPEED = {"normal": 6.0, "uniform": 5.0, "small": 12.0, "identity": 10.0}
 DEPTHS = (2, 4, 8)
 
-BASE = {
-    "machine": "m1", "cpu": "a processor", "cores": 2, "memory_gib": 8.0, "gpus": "", "driver": "", "system": "Linux",
-    "python": "3.11", "pennylane": "0.41.1", "pennylane_lightning": "0.41.1", "tensorflow": "2.21.0", "tf_keras": "2.21.0",
-    "numpy": "2.4", "scipy": "1.17", "commit": "abc", "proof": "", "created_utc": "2026-11-23T00:00:00+00:00",
-}  # fmt: skip
+BASE = {**sealed.provenance(sealed.GPU), "proof": "", "created_utc": "2026-11-23T00:00:00+00:00"}
 
 
 def of(truth, names):
@@ -51,7 +49,7 @@ def _setting(problem, model, optimizer, rate, phase, seeds, knobs="[]", n_layers
         "phase": phase, "seeds": json.dumps(list(seeds)), "steps": STEPS, "every": every, "n_qubits": 8,
         "n_layers": n_layers, "batch_size": 32, "start": start, "revision": 1,
     }  # fmt: skip
-    return {"record": hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16], "study": "optimizers", **setting}
+    return {"record": schema.config_name("TrialConfig", setting), "study": "optimizers", **setting}
 
 
 def _points(optimizer, points):
@@ -140,4 +138,4 @@ def write(folder, table):
     """The table as records of one's own, in the build folder `folder`."""
     place = folder / "records" / "optimizers"
     place.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(place / "all.parquet", index=False)
+    table.to_parquet(place / f"{BASE['machine']}.parquet", index=False)

@@ -25,7 +25,7 @@ def run(config, log, seconds=0.0):
     time.sleep(seconds)
     if config.task == "fails" and config.seed == 3:
         raise Unsendable("no", "luck")
-    return [{"step": step, "energy": config.seed / 10 + step} for step in range(2)]
+    return [{"step": step, "train_loss": config.seed / 10 + step} for step in range(2)]
 
 
 def threads(config):
@@ -48,6 +48,6 @@ def calls(log):
 def plan(task, n, told):
     """First `n` seeds, then one that follows from the best of them, then two more; `told` gets every table."""
     told.append((yield [Toy(task, seed) for seed in range(n)]))
-    best = int(told[-1].set_index("seed")["energy"].idxmax())
+    best = int(told[-1].set_index("seed")["train_loss"].idxmax())
     told.append((yield [Toy(task, best + 100)]))
     told.append((yield [Toy(task, best + 200), Toy(task, 0)]))

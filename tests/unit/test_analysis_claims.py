@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+import sealed
 
 sys.path.insert(0, str(Path(__file__).parent))
 import atlas_tables
@@ -105,11 +105,9 @@ def test_the_workload_nearest_to_the_studys_decides(build):
     assert found.number.value == pytest.approx(3.0, rel=0.05)
 
 
-def test_machines_that_disagree_leave_a_claim_open(build, monkeypatch):
+def test_machines_that_disagree_leave_a_claim_open(build):
     write_timing("batching", {"loop": 3.0, "broadcast": 1.0})
-    honest = record_module.provenance
-    monkeypatch.setattr(record_module, "provenance", lambda: {**honest(), "machine": "another"})
-    write_timing("batching", {"loop": 0.5, "broadcast": 1.0}, batch_size=99)
+    write_timing("batching", {"loop": 0.5, "broadcast": 1.0}, batch_size=99, on={"cpu": "another"})
     assert verdict("C04").missing == "the machines disagree"
 
 
@@ -162,10 +160,11 @@ def test_gpu_ratio(build, claim, speedup, noise, expected):
     assert verdict(claim).verdict == expected
 
 
-def test_a_gpu_arm_without_proof_counts_for_nothing(build):
-    write_timing(
-        "original", {"default.qubit/broadcast": 1.3, "default.qubit/broadcast, gpu": 1.0, "lightning.qubit/loop": 4.0}
-    )
+def test_a_gpu_arm_without_proof_is_no_record_and_the_claim_stays_open(build):
+    arms = {"default.qubit/broadcast": 1.3, "lightning.qubit/loop": 4.0}
+    with pytest.raises(ConfigurationError, match=r"proves nothing of GPU arm 'default\.qubit/broadcast, gpu'"):
+        write_timing("original", {**arms, "default.qubit/broadcast, gpu": 1.0})
+    write_timing("original", arms)
     found = verdict("C01")
     assert (found.verdict, found.missing) == ("open", "no GPU record")
     assert found.number.value == pytest.approx(4.0 / 1.3, rel=0.05)
@@ -200,11 +199,10 @@ def test_c23_ladder(build, gpu, graph, expected):
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [(0.7, "confirmed"), (3.0, "refuted")])
-def test_c24_on_the_studys_hardware(build, monkeypatch, ratio, expected):
-    honest = record_module.provenance
-    hardware = {"gpus": "Tesla T4", "cpu": "Intel(R) Xeon(R) Silver 4214"}
-    monkeypatch.setattr(record_module, "provenance", lambda: {**honest(), **hardware})
-    write_timing("original", {"default.qubit/broadcast": ratio, "default.qubit/broadcast, gpu": 1.0}, proof=PROOF)
+def test_c24_on_the_studys_hardware(build, ratio, expected):
+    arms = {"default.qubit/broadcast": ratio, "default.qubit/broadcast, gpu": 1.0}
+    hardware = {"gpu": "Tesla T4", "cpu": "Intel(R) Xeon(R) Silver 4214"}
+    write_timing("original", arms, proof=sealed.proof(gpu="Tesla T4"), on=hardware)
     assert verdict("C24").verdict == expected
 
 
@@ -816,6 +814,7 @@ def test_equal_records_equal_bytes_in_whatever_order_they_are_read(build, monkey
 def test_shipped_and_build_are_decided_by_the_same_code(build, monkeypatch):
     everything()
     monkeypatch.setattr(paths, "data_dir", lambda: build / "data")
+    sealed.shipping(monkeypatch)
     record_module.ship(["timing", "training", "energy", "circuits", "gradients", "optimizers"])
     own, shipped = claims.decide("build"), claims.decide("shipped")
     assert [(row.id, row.verdict, row.text) for row in own] == [(row.id, row.verdict, row.text) for row in shipped]
@@ -825,6 +824,7 @@ def test_shipped_and_build_are_decided_by_the_same_code(build, monkeypatch):
 def test_damaged_records_stop_with_a_sentence(build, monkeypatch):
     write_circuit(1)
     monkeypatch.setattr(paths, "data_dir", lambda: build / "data")
+    sealed.shipping(monkeypatch)
     (table,) = record_module.ship(["circuits"])
     damaged = bytearray(table.read_bytes())
     damaged[len(damaged) // 2] ^= 0xFF
@@ -883,10 +883,14 @@ def test_missing_names_are_not_errors_of_the_rule(build):
         rules.c02(Records("build"))
 
 
-def write_gpu_atlas(build, launch, byte, machine="m1", proof='{"gpu": "Test GPU"}', **more):
+def gpu_atlas(launch, byte, machine="m1", proof="proven", **more):
     """An atlas of one GPU route: seconds a launch, and a byte that the GPU moves."""
     planted = {("hybridbench.KerasLayer, cuda", "complex64"): ((1e-5, launch, 0.0, 0.0, byte), 2.0**16)}
-    atlas_tables.write(build, atlas_tables.atlas(planted=planted, machine=machine, proof=proof, **more))
+    return atlas_tables.atlas(planted=planted, machine=machine, proof=proof, **more)
+
+
+def write_gpu_atlas(build, *args, **more):
+    atlas_tables.write(build, gpu_atlas(*args, **more))
 
 
 @pytest.mark.parametrize(
@@ -901,16 +905,16 @@ def test_c27_launches_or_memory_traffic(build, launch, byte, expected):
 
 
 def test_c27_without_proof_or_gpu_stays_open(build):
-    write_gpu_atlas(build, 1e-7, 1e-10, proof="")
+    atlas_tables.write(build, atlas_tables.atlas())
     assert (verdict("C27").verdict, verdict("C27").missing) == ("open", "no GPU record")
-    atlas_tables.write(build, atlas_tables.atlas(proof="x"))  # a proof, and routes of the CPU only
-    assert (verdict("C27").verdict, verdict("C27").missing) == ("open", "no GPU record")
+    write_gpu_atlas(build, 1e-7, 1e-10, proof="", machine="m2")
+    with pytest.raises(DataError, match=r"proves nothing of GPU arm 'hybridbench\.KerasLayer, cuda, complex64'"):
+        verdict("C27")
 
 
 def test_c27_too_few_cells_and_machines_that_disagree(build):
-    write_gpu_atlas(build, 1e-7, 1e-10)
-    table = pd.read_parquet(build / "records" / "atlas" / "m1.parquet")
-    atlas_tables.write(build, table[table["record"].isin(table["record"].unique()[:5])])
+    few = gpu_atlas(1e-7, 1e-10)
+    atlas_tables.write(build, few[few["record"].isin(few["record"].unique()[:5])])
     assert "too few GPU cells" in verdict("C27").missing
     write_gpu_atlas(build, 1e-7, 1e-10)
     write_gpu_atlas(build, 2e-5, 1e-12, machine="m2")

@@ -14,12 +14,13 @@ import gpu_toys
 import nbformat
 import numpy as np
 import pytest
+import sealed
 
 from hybridbench import paths
 from hybridbench.circuits.qnode import original_circuit
 from hybridbench.engine.backends import make_device
 from hybridbench.errors import BackendError, ConfigurationError, DataError
-from hybridbench.measurement import evidence, records, timing
+from hybridbench.measurement import evidence, records, schema, timing
 from hybridbench.measurement.timing import Arm, TimingCell, TimingError
 
 GPU = gpu_toys.GPU
@@ -323,25 +324,32 @@ def test_a_fresh_process_hands_back_rows_proof_and_every_answer_of_the_driver(tm
     assert (line["record"], line["proof"]) == (records.config_hash(cell), proof)
     assert {poll[1] for poll in line["polls"]} >= {"idle", "gpu", "samples"}
     table = records.RecordStore("timing", tmp_path / "timing")
-    table.write(cell, rows, proof)
+    with sealed.on(gpu_toys.NAME):
+        table.write(cell, rows, proof)
+    schema.check_raw_proof(table.read(), line, "proof.jsonl")  # what a real run leaves is what shipping asks for
     assert table.read()["gpu_energy_joules"].gt(0).all()
 
 
-ROW = {"arm": "gpu", "part": "step", "sample": 0, "seconds": 1.0, "first_call_seconds": 1.0}
+ROWS = [{"arm": "gpu", "part": "step", "sample": k, "seconds": 1.0, "first_call_seconds": 1.0} for k in range(30)]
 
 
 def test_a_gpu_row_without_proof_is_neither_written_nor_shipped(tmp_path, monkeypatch):
     cell = TimingCell("test", 2, 1, 1, (arm("gpu", on_gpu, gpu=True),))
     store = records.RecordStore("timing", tmp_path / "other" / "records" / "timing")
     with pytest.raises(ConfigurationError, match="has GPU arms and no proof from the driver: nothing was written"):
-        store.write(cell, [ROW])
+        store.write(cell, ROWS)
     monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
-    written = store.write(cell, [ROW], {"gpu": gpu_toys.NAME})
+    proof = sealed.proof({"gpu": True})
+    with sealed.on():
+        written = store.write(cell, ROWS, proof)
+    timing.write_answers(cell, "test", proof, sealed.polls(["gpu"]), tmp_path / "other" / "gpu" / "proof.jsonl")
+    monkeypatch.setattr(records, "_check_commits", lambda *_: None)
     (table,) = records.ship(["timing"], tmp_path / "other")
-    assert records.read_records("timing")["arm"].tolist() == ["gpu"]
+    assert set(records.read_records("timing")["arm"]) == {"gpu"}
     shipped = table.read_bytes()
-    records._write_parquet(store.read().assign(proof=""), written, replace=True)
-    with pytest.raises(DataError, match="has GPU arms and no proof from the driver; delete it"):
+    unproven = store.read().assign(proof="")
+    unproven.to_parquet(written, index=False)
+    with pytest.raises(DataError, match="proves nothing of GPU arm 'gpu': it has no proof from the driver"):
         records.ship(["timing"], tmp_path / "other")
     assert table.read_bytes() == shipped
 

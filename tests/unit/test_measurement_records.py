@@ -12,13 +12,17 @@ from hybridbench.measurement.records import COMMANDS
 
 
 @dataclass(frozen=True)
-class Config:
+class EnergyConfig:
     optimizer: str = "adam"
     learning_rate: float = 0.1
     seed: int = 0
+    steps: int = 100
+    batch_size: int = 100
+    n_qubits: int = 8
+    revision: int = 1
 
 
-ROWS = [{"step": 0, "energy": 0.25}, {"step": 1, "energy": 0.5}]
+ROWS = [{"step": 0, "energy": 0.25, "seconds": 0.0}, {"step": 1, "energy": 0.5, "seconds": 0.1}]
 
 
 @pytest.fixture
@@ -27,13 +31,13 @@ def store(tmp_path):
 
 
 def test_equal_configurations_have_equal_names_and_others_do_not():
-    assert records.config_hash(Config()) == records.config_hash(Config())
-    names = {records.config_hash(replace(Config(), **change)) for change in ({}, {"seed": 1}, {"learning_rate": 0.2})}
+    assert records.config_hash(EnergyConfig()) == records.config_hash(EnergyConfig())
+    names = {records.config_hash(replace(EnergyConfig(), **change)) for change in ({}, {"seed": 1}, {"learning_rate": 0.2})}
     assert len(names) == 3
 
 
 def test_a_record_holds_configuration_rows_machine_and_versions(store):
-    store.write(Config(), ROWS)
+    store.write(EnergyConfig(), ROWS)
     table = store.read()
     assert table["energy"].tolist() == [0.25, 0.5]
     assert set(table["optimizer"]) == {"adam"}
@@ -44,22 +48,22 @@ def test_a_record_holds_configuration_rows_machine_and_versions(store):
 
 
 def test_one_pandas_call_reads_a_folder(store):
-    store.write(Config(), ROWS)
-    store.write(Config(seed=1), ROWS, proof={"gpu": "one"})
+    store.write(EnergyConfig(), ROWS)
+    store.write(EnergyConfig(seed=1), ROWS)
     assert len(pd.read_parquet(store.folder)) == 4
 
 
 def test_a_record_is_never_overwritten(store):
-    file = store.write(Config(), ROWS)
+    file = store.write(EnergyConfig(), ROWS)
     before = file.read_bytes()
     with pytest.raises(DataError, match="never overwritten"):
-        store.write(Config(), [{"step": 0, "energy": 9.0}])
+        store.write(EnergyConfig(), [{"step": 0, "energy": 0.9, "seconds": 0.0}])
     assert file.read_bytes() == before
     assert list(store.folder.iterdir()) == [file]
 
 
 def test_missing_names_what_a_resumed_run_has_to_do(store):
-    every = [Config(seed=seed) for seed in range(4)]
+    every = [EnergyConfig(seed=seed) for seed in range(4)]
     store.write(every[1], ROWS)
     assert store.missing(every) == [every[0], every[2], every[3]]
     with pytest.raises(DataError, match="3 of 4 energy records are missing"):
@@ -72,23 +76,23 @@ def test_nothing_half_written_stays(store, monkeypatch):
 
     monkeypatch.setattr(records.pq, "write_table", broken)
     with pytest.raises(OSError, match="disk full"):
-        store.write(Config(), ROWS)
+        store.write(EnergyConfig(), ROWS)
     assert list(store.folder.iterdir()) == []
 
 
 def test_an_undocumented_column_and_an_empty_record_are_refused(store):
     with pytest.raises(ConfigurationError, match="'enrgy' has no description"):
-        store.write(Config(), [{"enrgy": 1.0}])
+        store.write(EnergyConfig(), [{**ROWS[0], "enrgy": 1.0}])
     with pytest.raises(ConfigurationError, match="no rows"):
-        store.write(Config(), [])
+        store.write(EnergyConfig(), [])
     with pytest.raises(ConfigurationError, match="frozen dataclass"):
         store.write({"a": 1}, ROWS)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut"])
 def test_a_damaged_record_is_named(store, damage):
-    rows = [{"step": step, "energy": step / 7} for step in range(500)]
-    file = store.write(Config(), rows)
+    rows = [{"step": step, "energy": step / 700, "seconds": step / 7} for step in range(100)]
+    file = store.write(EnergyConfig(), rows)
     data = bytearray(file.read_bytes())
     if damage == "flip":
         data[200] ^= 0xFF
@@ -115,11 +119,11 @@ def test_shipping_copies_own_records_and_a_damaged_table_is_refused(tmp_path, mo
     monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
     monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path / "build"))
     store = records.RecordStore("energy")
-    store.write(Config(), ROWS)
+    store.write(EnergyConfig(), ROWS)
     (written,) = records.ship(["energy"])
     assert written.name == f"{machine.this_machine().id}.parquet"
     assert len(records.read_records("energy")) == 2
-    store.write(Config(seed=1), ROWS)
+    store.write(EnergyConfig(seed=1), ROWS)
     records.ship(["energy"])
     assert len(records.read_records("energy")) == 4
     assert checksums.verify_all() == 1
@@ -131,7 +135,7 @@ def test_shipping_copies_own_records_and_a_damaged_table_is_refused(tmp_path, mo
 def test_an_unknown_source_or_study_is_named():
     with pytest.raises(ConfigurationError, match="'shipped' or 'build'"):
         records.read_records("energy", "mine")
-    with pytest.raises(DataError, match="No shipped records of study 'nothing'"):
+    with pytest.raises(DataError, match="Unknown study 'nothing': known are circuits, "):
         records.read_records("nothing")
 
 
@@ -169,10 +173,10 @@ def test_the_machine_names_no_owner():
 
 
 def test_what_a_killed_process_leaves_does_not_spoil_the_folder(store, monkeypatch):
-    store.write(Config(), ROWS)
+    store.write(EnergyConfig(), ROWS)
     monkeypatch.setattr(records.Path, "unlink", lambda *_, **__: None)
     monkeypatch.setattr(records.os, "link", lambda *_: None)
-    store.write(Config(seed=1), ROWS)
+    store.write(EnergyConfig(seed=1), ROWS)
     (left,) = store.folder.glob(".*")
     left.write_bytes(b"half")
     assert len(pd.read_parquet(store.folder)) == 2
@@ -185,7 +189,7 @@ def test_shipping_hides_no_damage(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/table.csv").write_text("1\n")
     checksums.write_checksums()
-    records.RecordStore("energy").write(Config(), ROWS)
+    records.RecordStore("energy").write(EnergyConfig(), ROWS)
     (tmp_path / "data/table.csv").write_text("2\n")
     with pytest.raises(DataError, match=r"table.csv is damaged"):
         records.ship(["energy"])
@@ -195,7 +199,7 @@ def test_shipping_hides_no_damage(tmp_path, monkeypatch):
 def test_a_table_that_was_never_shipped_is_seen_and_not_adopted(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
     monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path / "build"))
-    records.RecordStore("energy").write(Config(), ROWS)
+    records.RecordStore("energy").write(EnergyConfig(), ROWS)
     (written,) = records.ship(["energy"])
     extra = written.with_name("extra.parquet")
     extra.write_bytes(written.read_bytes())
@@ -216,7 +220,7 @@ def test_a_table_that_was_never_shipped_is_seen_and_not_adopted(tmp_path, monkey
 def test_a_table_that_cannot_be_written_leaves_the_shipped_one(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
     monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path / "build"))
-    records.RecordStore("energy").write(Config(), ROWS)
+    records.RecordStore("energy").write(EnergyConfig(), ROWS)
     (written,) = records.ship(["energy"])
     before = written.read_bytes()
 

@@ -7,6 +7,7 @@ import report_tables
 from hybridbench import paths
 from hybridbench.analysis.claims import write_claims
 from hybridbench.errors import ConfigurationError, DataError
+from hybridbench.measurement import checksums
 from hybridbench.report import gallery, paper
 
 
@@ -24,7 +25,8 @@ def build(tmp_path_factory):
 def test_every_figure_of_the_gallery_is_there(build):
     names = {*gallery.GALLERY, gallery.LEDGER}
     assert {file.name for file in (build / "figures").iterdir()} == {
-        f"{name}.{kind}" for name in names for kind in ("pdf", "svg", "png", "json")
+        "SHA256SUMS",
+        *(f"{name}.{kind}" for name in names for kind in ("pdf", "svg", "png", "json")),
     }
 
 
@@ -60,6 +62,26 @@ def test_another_number_is_another_paper(build):
         assert paper.render("build") != first
     finally:
         file.write_text(before)
+
+
+def test_a_replaced_figure_stops_the_build(build):
+    file = build / "figures" / "batching.svg"
+    before = file.read_bytes()
+    try:
+        file.write_bytes((build / "figures" / "energy.svg").read_bytes())
+        with pytest.raises(DataError, match=r"batching\.svg is damaged"):
+            paper.render("build")
+    finally:
+        file.write_bytes(before)
+
+
+def test_the_shipped_paper_is_not_made_from_altered_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "data_dir", lambda: tmp_path)
+    (tmp_path / "claims.json").write_text('{"claims": [], "numbers": {}}')
+    checksums.write_checksums()
+    (tmp_path / "claims.json").write_text('{"claims": [], "numbers": {"gpu": 1.3}}')
+    with pytest.raises(DataError, match=r"claims\.json is damaged"):
+        paper.render("shipped")
 
 
 def test_no_decimal_is_typed_into_the_text():

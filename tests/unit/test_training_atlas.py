@@ -330,6 +330,8 @@ def test_gpu_rows_are_proven_and_a_cell_without_any_needs_no_proof(tmp_path, mon
     gpu = next(route for route in atlas.ROUTES if route.gpu)
 
     class Watch:
+        log = ()
+
         def __enter__(self):
             return self
 
@@ -342,7 +344,7 @@ def test_gpu_rows_are_proven_and_a_cell_without_any_needs_no_proof(tmp_path, mon
     own = cell(routes=[CPU_ROUTES[0], gpu])
     row = {"arm": gpu.arm, "part": "step", "note": ""} | ({"seconds": 1.0, "sample": 0} if timed else {})
     monkeypatch.setattr(atlas, "GpuWatch", Watch)
-    monkeypatch.setattr(atlas, "_time_cell", lambda _: [row])
+    monkeypatch.setattr(atlas, "_time_cell", lambda *_: [row])
     answer = tmp_path / "answer.json"
     question = json.dumps({"cell": dataclasses.asdict(own), "answer": str(answer)})
     monkeypatch.setattr("sys.stdin", io.StringIO(question + "\n"))

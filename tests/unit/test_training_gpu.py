@@ -6,22 +6,24 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import sealed
 
 from hybridbench.analysis import claims, rules
 from hybridbench.analysis.tables import Records
 from hybridbench.errors import BackendError, ConfigurationError, DataError
-from hybridbench.measurement import timing
+from hybridbench.measurement import records, timing
 from hybridbench.measurement.records import RecordStore, config_hash
 from hybridbench.measurement.timing import TimeLimitReached, TimingError
 from hybridbench.report import plots, style, tables
 from hybridbench.training import gpu
 
-PROOF = {"gpu": "GPU of a test", "pid_seen": True, "utilisation_max_percent": 50}
+PROOF = sealed.proof()
 
 
 @pytest.fixture(autouse=True)
 def cores(monkeypatch):
-    """The grid of a machine with many cores."""
+    """The grid of a machine with many cores and a GPU."""
+    monkeypatch.setattr(records, "provenance", lambda: sealed.provenance(sealed.GPU, cores=16))
     monkeypatch.setattr(timing, "available_cores", lambda: 16)
     monkeypatch.setattr(gpu, "available_cores", lambda: 16)
 

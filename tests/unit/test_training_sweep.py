@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import sweep_toys
+import toy_study  # noqa: F401  (the study of the toys)
 from sweep_toys import Toy
 
 from hybridbench.errors import BackendError, ConfigurationError, DataError
@@ -28,7 +29,7 @@ NO_HYBRIDBENCH = "import sys; sys.modules['hybridbench'] = None"
 
 @pytest.fixture
 def store(tmp_path):
-    return RecordStore("energy", tmp_path / "records")
+    return RecordStore("toys", tmp_path / "records")
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_plan_is_sent_the_records_of_what_it_asked_for(store, log, written, cl
     for task, tables in told.items():
         assert [table["seed"].unique().tolist() for table in tables] == [list(range(12)), [111], [211, 0]]
         assert all((table["task"] == task).all() for table in tables)
-        assert (tables[1]["energy"] == [11.1, 12.1]).all()
+        assert (tables[1]["train_loss"] == [11.1, 12.1]).all()
         mine = [config.seed for config in written if config.task == task]
         assert sorted(mine[:12]) == list(range(12))
         assert mine[12:] == [111, 211], "what follows waits for all that it follows from, and nothing is run again"
@@ -70,7 +71,7 @@ def test_a_plan_is_sent_the_records_of_what_it_asked_for(store, log, written, cl
 def test_here_and_on_workers_gives_the_same(store, log, tmp_path):
     configs, run = [Toy("a", seed) for seed in range(25)], partial(sweep_toys.run, log=log)
     here = sweep.sweep(store, configs, run, "toys")
-    there = sweep.sweep(RecordStore("energy", tmp_path / "others"), configs, run, "toys", "local", 1)
+    there = sweep.sweep(RecordStore("toys", tmp_path / "others"), configs, run, "toys", "local", 1)
     assert here["seed"].tolist() == [seed for seed in range(25) for _ in range(2)]
     assert here.drop(columns="created_utc").equals(there.drop(columns="created_utc"))
 
@@ -318,6 +319,7 @@ import sys
 from functools import partial
 from pathlib import Path
 import sweep_toys
+import toy_study
 from hybridbench.measurement.records import RecordStore
 from hybridbench.training import sweep
 
@@ -327,7 +329,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     plans = [sweep_toys.plan(name, 40, []) for name in "abc"]
     run = partial(sweep_toys.run, log=folder / "log", seconds=0.05)
-    sweep.run_plans(RecordStore("energy", folder / "records"), plans, run, "toys", "local", 2)
+    sweep.run_plans(RecordStore("toys", folder / "records"), plans, run, "toys", "local", 2)
 """
 
 

@@ -10,6 +10,7 @@ from hybridbench.errors import ConfigurationError, DataError
 from hybridbench.workflow import choose, cli
 
 TABLE = atlas_tables.atlas(threads=(1, 2))
+M1 = atlas_tables.machine_of()
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_what_several_processes_measured_says_so_and_is_one_cell(tmp_path, monke
     assert {offer.evidence for offer in choice.offers} == {"measured in 3 processes"}
     assert all(offer.step.n == 3 for offer in choice.offers)
     cells = atlas_tables.atlas()[list(costs.AXES)].drop_duplicates()
-    assert f"It rests on {len(cells)} measured cells of machine m1" in choice.rests_on
+    assert f"It rests on {len(cells)} measured cells of machine {M1}" in choice.rests_on
 
 
 def test_far_from_every_measurement_nothing_is_predicted(own):
@@ -113,8 +114,8 @@ def test_precision_and_threads_narrow_it(own):
 
 def test_another_machine_can_be_named(own):
     atlas_tables.write(own, atlas_tables.atlas(machine="m2").assign(cpu="another processor"))
-    assert "another processor" in ask(machine="m2").title
-    assert "a processor (2" in ask(machine="m1").title
+    assert "another processor" in ask(machine=atlas_tables.machine_of("m2", cpu="another processor")).title
+    assert "a processor (2" in ask(machine=M1).title
     # Without a name the one with most cells, where this machine has none.
     assert "a processor (2" in ask().title
 
@@ -127,7 +128,7 @@ def test_another_machine_can_be_named(own):
         ({"layers": 0}, "layers is 0"),
         ({"precision": "float32"}, "Unknown precision 'float32'"),
         ({"threads": 7}, "threads is 7, and this machine was measured with 1 and 2"),
-        ({"machine": "mine"}, "Unknown machine 'mine'.*Known: m1"),
+        ({"machine": "mine"}, f"Unknown machine 'mine'.*Known: {M1}"),
     ],
 )
 def test_a_mistake_is_one_sentence(own, more, words):
@@ -173,7 +174,7 @@ def test_the_command_prints_table_and_words(own, monkeypatch, capsys):
         cli.main()
     out = " ".join(capsys.readouterr().out.split())
     assert caught.value.code == 0
-    for words in ("Use hybridbench.KerasLayer", "Runner-up", "Predicted, not measured", "hybridbench measure", "m1"):
+    for words in ("Use hybridbench.KerasLayer", "Runner-up", "Predicted, not measured", "hybridbench measure", M1):
         assert words in out
 
 

@@ -128,8 +128,14 @@ def test_verify_sees_a_damaged_file(checkout, monkeypatch, capsys):
     from hybridbench.measurement.checksums import write_checksums
 
     (checkout / "data" / "table.csv").write_text("1\n")
+    (checkout / "figures").mkdir()
+    (checkout / "figures" / "one.svg").write_text("<svg/>")
     write_checksums()
-    assert call(monkeypatch, capsys, "verify")[:2] == (0, "1 files of data/ are as shipped.\n")
+    write_checksums(checkout / "figures")
+    assert call(monkeypatch, capsys, "verify")[:2] == (0, "1 files of data/ and 1 of figures/ are as shipped.\n")
+    (checkout / "figures" / "one.svg").write_text("<svg />")
+    code, _, error = call(monkeypatch, capsys, "verify")
+    assert (code, "figures/one.svg is damaged" in error) == (2, True)
     (checkout / "data" / "table.csv").write_text("2\n")
     code, _, error = call(monkeypatch, capsys, "verify")
     assert code == 2
@@ -245,9 +251,11 @@ def test_study_runs_resumes_and_counts(checkout, monkeypatch, capsys, tmp_path):
     from functools import partial
 
     import sweep_toys
+    import toy_study  # noqa: F401  (makes the study known)
 
     from hybridbench.training import study, trial
 
+    monkeypatch.setattr(study, "STUDY", "toys")
     asked, task = [], "fails"
 
     def plans(problems, models, optimizers):
@@ -264,7 +272,7 @@ def test_study_runs_resumes_and_counts(checkout, monkeypatch, capsys, tmp_path):
     task = "works"
     for _ in range(2):
         code, out, error = call(monkeypatch, capsys, "study", "--workers", "1")
-        assert (code, out) == (0, "10 records are in build/records/optimizers.\n")
+        assert (code, out) == (0, "10 records are in build/records/toys.\n")
     assert error == "", "nothing is started where nothing is missing"
     assert len(sweep_toys.calls(tmp_path / "log")) == 4 + 7
 

@@ -5,13 +5,17 @@ import subprocess
 import sys
 
 import pytest
+import sealed
 from typer.testing import CliRunner
 
 from hybridbench import paths
+from hybridbench.analysis.statistics import Interval
+from hybridbench.analysis.tables import Number, cite
 from hybridbench.errors import BackendError
 from hybridbench.measurement import checksums, records
+from hybridbench.measurement.machine import this_machine
 from hybridbench.measurement.proof import visible_gpus
-from hybridbench.measurement.timing import Arm, TimingCell
+from hybridbench.measurement.timing import Arm, TimingCell, write_answers
 from hybridbench.training import gpu
 from hybridbench.workflow import cli
 
@@ -109,23 +113,34 @@ def test_the_command_and_the_target_are_explained():
     assert done.stdout.strip().splitlines()[-1] == ".venv/bin/hybridbench gpu --part engine --minutes 5"
 
 
+def rows_of(arm):
+    row = {"arm": arm, "part": "step", "seconds": 1.0, "first_call_seconds": 1.0}
+    return [{**row, "sample": sample} for sample in range(30)]
+
+
 def test_another_machines_records_are_shipped_beside_ours(tmp_path, build, monkeypatch, capsys):
     monkeypatch.setattr(paths, "root", lambda: tmp_path)
     monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
     cell = TimingCell("engine", 2, 1, 1, (Arm("engine, gpu", "module:function", gpu=True),))
-    row = {"arm": "engine, gpu", "part": "step", "sample": 0, "seconds": 1.0, "first_call_seconds": 1.0}
     ours = records.RecordStore("timing")
-    ours.write(cell, [row], {"gpu": "GPU of a test"})
+    cpu = TimingCell("batching", 2, 1, 1, (Arm("loop", "module:function"),))
+    ours.write(cpu, rows_of("loop"))
     records.ship(["timing"])
     other = tmp_path / "other"
     theirs = records.RecordStore("timing", other / "records" / "timing")
-    theirs.write(cell, [row], {"gpu": "GPU of a test"})
-    (file,) = theirs.folder.glob("*.parquet")
-    records._write_parquet(theirs.read().assign(machine="another-1c-000000"), file, replace=True)
+    proof, polls = sealed.proof({"engine, gpu": True}, seconds=60.0), sealed.polls(["engine, gpu"])
+    with sealed.on():
+        theirs.write(cell, rows_of("engine, gpu"), proof)
+    code, _, error = call(monkeypatch, capsys, "ship", "timing", "--from", str(other))
+    assert (code, "no line holds what the driver answered" in error) == (2, True)
+    write_answers(cell, "engine", proof, polls, other / "gpu" / "proof.jsonl")
     code, out, _ = call(monkeypatch, capsys, "ship", "timing", "--from", str(other))
-    written = "wrote data/records/timing/another-1c-000000.parquet: 1 record, and nothing else of that machine\n"
+    name = sealed.provenance(sealed.GPU)["machine"]
+    written = f"wrote data/records/timing/{name}.parquet: 1 record, and nothing else of that machine\n"
     assert (code, out) == (0, written)
-    assert records.read_records("timing")["machine"].nunique() == 2
+    table = records.read_records("timing")
+    assert table.groupby("machine")["contributed"].first().isna().to_dict() == {name: False, this_machine().id: True}
+    assert Number.of(Interval(1.3, 1.2, 1.4, n=30), cite(table)).text == "1.30 [1.20, 1.40] (taken elsewhere)"
     checksums.verify_all()
     code, _, error = call(monkeypatch, capsys, "ship", "--from", str(tmp_path / "nowhere"))
     assert (code, error) == (2, "hybridbench: No records in nowhere/records: give the folder that holds records/.\n")

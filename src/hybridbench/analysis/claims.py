@@ -8,7 +8,7 @@ words, and what was changed in them since.
 from __future__ import annotations
 
 import json
-import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,12 @@ from pathlib import Path
 from hybridbench import paths
 from hybridbench.analysis import rules
 from hybridbench.analysis.numbers import numbers_of
+from hybridbench.analysis.prose import load_claims
 from hybridbench.analysis.rules import CONFIRMED, OPEN, REFUTED, Finding
 from hybridbench.analysis.tables import NotMeasured, Number, Records
+from hybridbench.errors import DataError
+from hybridbench.measurement.records import shipped_studies
+from hybridbench.measurement.schema import STUDIES
 
 
 @dataclass(frozen=True)
@@ -424,11 +428,31 @@ def write_claims(source: str = "shipped", path: Path | None = None) -> Path:
     ]
     quoted = {name: number.as_dict() for name, number in _numbers(records, decided).items()}
     content = {"claims": ledger, "numbers": quoted}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
-    os.replace(part, path)
+    paths.write_atomically(path, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
     return path
+
+
+def check_quoted(file: Path | None = None) -> None:
+    """Compare what `data/claims.json` quotes with what is shipped: a table that is gone opens claims without a word.
+
+    Raises:
+        DataError: a study that a number rests on has no shipped records.
+    """
+    if not (file or paths.data_dir() / "claims.json").is_file():
+        return
+    content = load_claims(file)
+    try:
+        numbers = [*content["numbers"].values(), *(row["number"] for row in content["claims"] if row["number"])]
+        quoted = {re.split(r"[/ ]", record)[0] for number in numbers for record in number["records"]}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(
+            "data/claims.json is not as it was written: take it from git again ('git checkout -- data')."
+        ) from error
+    if gone := sorted((quoted & set(STUDIES)) - set(shipped_studies())):
+        raise DataError(
+            f"data/records has no table of {', '.join(gone)}, and data/claims.json quotes numbers from it: take it from git "
+            "again ('git checkout -- data'), or remove data/claims.json where it is to be left out."
+        )
 
 
 def rules_as_markdown() -> str:

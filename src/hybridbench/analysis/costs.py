@@ -36,7 +36,7 @@ from hybridbench.analysis.statistics import (
     nested_ratio,
 )
 from hybridbench.analysis.tables import NotMeasured, cite
-from hybridbench.errors import ConfigurationError, MemoryEstimateError, check_name
+from hybridbench.errors import ConfigurationError, DataError, MemoryEstimateError, check_name
 
 BYTES_PER_AMPLITUDE = {"complex64": 8, "complex128": 16}
 #: Floating-point operations that a complex 2x2 matrix takes per amplitude: two products of 6, one sum of 2.
@@ -144,7 +144,10 @@ def least_relative(counts: np.ndarray, seconds: np.ndarray, start: np.ndarray | 
         start: coefficients to begin with; those of non-negative relative least squares where left out.
     """
     relative = counts / seconds[:, None]
-    used = relative.max(axis=0) > 0
+    used = relative.max(axis=0, initial=0.0) > 0
+    # SciPy's solver frees memory twice where a matrix has no columns, which ends the interpreter.
+    if not (used.any() and np.isfinite(seconds).all() and (seconds > 0).all()):
+        raise DataError("A cost model needs times above 0 and work in at least one cell: measure again.")
     # In units in which a coefficient of 1 explains a whole cell: a launch takes microseconds, an operation picoseconds.
     scale = relative[:, used].max(axis=0)
     scaled, target = counts[:, used] / scale, np.log(seconds)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybridbench import paths
+from hybridbench.analysis.tables import ELSEWHERE
 from hybridbench.errors import DataError
 
 #: Where a generated table of README.md begins and ends, by its name.
@@ -69,6 +70,7 @@ def known_numbers(claims: dict) -> set[str]:
     """Every number that stands in a text of `claims.json`, as written there."""
     texts = [value for row in claims["claims"] for value in row.values() if isinstance(value, str)]
     texts += [number[key] for number in claims["numbers"].values() for key in ("text", "short")]
+    texts = [text.removesuffix(f" ({ELSEWHERE})") for text in texts]
     found = {_normal(match) for text in texts for match in NUMBER.findall(text)}
     # "5.4 [3.1, 7.7] %": each of the three is a percentage too.
     for text in texts:
@@ -271,7 +273,7 @@ def update_readme(readme: Path | None = None, claims_file: Path | None = None) -
     text = readme.read_text(encoding="utf-8")
     renewed = with_tables(text, load_claims(claims_file))
     if renewed != text:
-        readme.write_text(renewed, encoding="utf-8")
+        paths.write_atomically(readme, renewed)
     return renewed != text
 
 
@@ -286,7 +288,7 @@ def load_claims(file: Path | None = None) -> dict:
         raise DataError(f"{paths.relative(file)} is missing: run 'hybridbench claims' first.")
     try:
         claims = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{paths.relative(file)} is damaged ({error}): run 'hybridbench claims' again.") from error
     if not isinstance(claims, dict) or not {"claims", "numbers"} <= set(claims):
         raise DataError(f"{paths.relative(file)} holds no claims and numbers: run 'hybridbench claims' again.")

@@ -34,6 +34,8 @@ SWEEP_KEYS = [
     "max_samples",
     "precision",
 ]
+#: What is said of a number that rests on records of another machine than the one that shipped them.
+ELSEWHERE = "taken elsewhere"
 #: What tells the rows of all studies apart, in the order that tables are sorted by.
 ROW_ORDER = ("machine", "record", "circuit", "method", "quantity", "arm", "part", "sample", "seed", "epoch", "step")
 
@@ -66,9 +68,17 @@ class Number:
         )
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether it rests on a record that whoever shipped it had not taken."""
+        return any(record.startswith(ELSEWHERE) for record in self.records)
+
+    def _marked(self, text: str) -> str:
+        return f"{text} ({ELSEWHERE})" if self.elsewhere else text
+
+    @property
     def short(self) -> str:
-        """The value alone, with its unit: "1.93", "5.4 %"."""
-        return self.words or self._unit(_digits(self.value, *self._bounds))
+        """The value alone, with its unit: "1.93", "5.4 %"; where a record was taken elsewhere, it says so."""
+        return self._marked(self.words or self._unit(_digits(self.value, *self._bounds)))
 
     @property
     def text(self) -> str:
@@ -78,7 +88,7 @@ class Number:
         decimals = _decimals(self.value, *self._bounds)
         low = "−∞" if self.low is None else _fixed(self.low, decimals)
         high = "∞" if self.high is None else _fixed(self.high, decimals)
-        return self._unit(f"{_digits(self.value, *self._bounds)} [{low}, {high}]")
+        return self._marked(self._unit(f"{_digits(self.value, *self._bounds)} [{low}, {high}]"))
 
     @property
     def _bounds(self) -> tuple[float | None, float | None]:
@@ -138,9 +148,11 @@ def _digits(value: float | None, low: float | None, high: float | None) -> str:
 def cite(rows: pd.DataFrame) -> tuple[str, ...]:
     """The records behind a number: their names, or study and count where there are more than four."""
     named = rows[["study", "record"]].drop_duplicates()
+    theirs = rows.loc[rows["contributed"] == "yes", "machine"] if "contributed" in rows else ()
+    elsewhere = tuple(f"{ELSEWHERE} on {machine}" for machine in sorted(set(theirs)))
     if len(named) <= 4:
-        return tuple(sorted(named["study"] + "/" + named["record"]))
-    return tuple(f"{study} ({count} records)" for study, count in named.groupby("study").size().items())
+        return (*sorted(named["study"] + "/" + named["record"]), *elsewhere)
+    return (*(f"{study} ({count} records)" for study, count in named.groupby("study").size().items()), *elsewhere)
 
 
 class Records:

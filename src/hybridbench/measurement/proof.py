@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,7 @@ SETTLE_SECONDS = 1.2  #: the driver's utilisation is that of up to the last seco
 IDLE_SECONDS = 0.2
 IDLE_MARGIN = 2  #: percentage points above the idle GPU that a CPU arm may seem to use
 SLOW_INTERVAL = 0.25  #: seconds between two questions while samples are taken, so that asking does not disturb them
+LOG = Path("gpu", "proof.jsonl")  #: in the build folder: every answer of the driver, one line for each record
 HIDDEN_MIB = 64.0  #: where the driver hides all processes, a process shows by at least so much more memory in use
 
 

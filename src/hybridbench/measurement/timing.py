@@ -29,11 +29,13 @@ from typing import Any
 
 import numpy as np
 
+from hybridbench import paths
 from hybridbench.errors import ConfigurationError
 from hybridbench.measurement import evidence
+from hybridbench.measurement.columns import MOST_SAMPLES
 from hybridbench.measurement.evidence import Evidence, TimingError
 from hybridbench.measurement.machine import available_cores
-from hybridbench.measurement.proof import IDLE_MARGIN, SLOW_INTERVAL, GpuWatch, visible_gpus
+from hybridbench.measurement.proof import IDLE_MARGIN, LOG, SLOW_INTERVAL, GpuWatch, visible_gpus
 from hybridbench.measurement.records import RecordStore, config_hash
 
 MIN_SAMPLES = 30
@@ -86,6 +88,8 @@ class TimingCell:
     def __post_init__(self) -> None:
         if self.samples < MIN_SAMPLES:
             raise ConfigurationError(f"samples is {self.samples}, and a timing needs at least {MIN_SAMPLES}.")
+        if self.samples > MOST_SAMPLES:
+            raise ConfigurationError(f"samples is {self.samples}, and {MOST_SAMPLES} are the most that a timing takes.")
         if not 1 <= self.threads <= available_cores():
             raise ConfigurationError(f"threads is {self.threads}; this process may use 1 to {available_cores()}.")
         if len({arm.name for arm in self.arms}) != len(self.arms) or not self.arms:
@@ -310,7 +314,8 @@ def measure(
     Args:
         cell: what is timed.
         limit: seconds after which the process is ended; None for no limit.
-        log: file to which every answer of the driver is appended, one line of JSON for the cell.
+        log: file to which every answer of the driver is appended, one line of JSON for the cell; `gpu/proof.jsonl` of the
+            build folder unless given.
 
     Returns:
         The rows (arm, part, sample, seconds, first_call_seconds; in a cell with GPU arms also what was seen of these), and
@@ -341,12 +346,18 @@ def measure(
             last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
             raise TimingError(f"{what} failed: {last}")
         found = json.loads(answer.read_text())
-    if log is not None and found["proof"]:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        line = {"record": config_hash(cell), "cell": cell.cell, "proof": found["proof"], "polls": found["polls"]}
-        with log.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+    if found["proof"]:
+        write_answers(cell, cell.cell, found["proof"], found["polls"], log)
     return found["rows"], found["proof"]
+
+
+def write_answers(config: Any, cell: str, proof: Mapping[str, Any], polls: Sequence[Any], log: Path | None = None) -> None:
+    """Append every answer of the driver while a cell was taken: no record with a GPU's times is shipped without them."""
+    log = log or paths.build_dir() / LOG
+    log.parent.mkdir(parents=True, exist_ok=True)
+    line = {"record": config_hash(config), "cell": cell, "proof": proof, "polls": polls}
+    with log.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def measure_missing(cells: Sequence[TimingCell], store: RecordStore) -> Any:

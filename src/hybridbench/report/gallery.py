@@ -13,6 +13,7 @@ from hybridbench import paths
 from hybridbench.analysis.claims import decide
 from hybridbench.analysis.tables import NotMeasured, Records
 from hybridbench.errors import DataError, check_name
+from hybridbench.measurement.checksums import write_checksums
 from hybridbench.report import atlas, bench, frontier, plots, study
 from hybridbench.report.figures import save_figure
 
@@ -393,4 +394,5 @@ def build_figures(source: str = "shipped", folder: Path | None = None) -> list[P
     if source == "shipped":
         written += save_figure(bench_steps, "bench_steps", bench.CAPTION, bench.ALT, {"bench": records["bench"]}, folder)
     verdicts = pd.DataFrame([{"claim": claim.id, "verdict": claim.verdict} for claim in claims])
-    return written + save_figure(overview, LEDGER, LEDGER_CAPTION, LEDGER_ALT, {"claims": verdicts}, folder)
+    written += save_figure(overview, LEDGER, LEDGER_CAPTION, LEDGER_ALT, {"claims": verdicts}, folder)
+    return [*written, write_checksums(folder)]

@@ -6,7 +6,6 @@ and no clock.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +14,7 @@ import typst
 
 from hybridbench import paths
 from hybridbench.errors import ConfigurationError, DataError
+from hybridbench.measurement import checksums
 
 SOURCES = ("paper.typ", "refs.bib")
 EPOCH = 0  #: the creation time in the file, seconds since 1970: fixed, so that two builds agree
@@ -39,10 +39,14 @@ def _stage(source: str, stage: Path) -> Path:
         raise DataError(f"{paths.relative(claims)} is missing: run 'hybridbench claims --source {source}' first.")
     if not figures.is_dir():
         raise DataError(f"{paths.relative(figures)} is missing: run 'hybridbench figures --source {source}' first.")
+    if source == "shipped":
+        checksums.verify(claims)
+    # A figure or a number that somebody changed by hand is no result.
+    checksums.verify_all(figures)
     for name in SOURCES:
         shutil.copy(paths.root() / "paper" / name, stage / name)
     shutil.copy(claims, stage / "claims.json")
-    shutil.copytree(figures, stage / "figures", ignore=shutil.ignore_patterns("*.png", "*.pdf"))
+    shutil.copytree(figures, stage / "figures", ignore=shutil.ignore_patterns("*.png", "*.pdf", checksums.SUMS))
     return stage / "paper.typ"
 
 
@@ -50,7 +54,7 @@ def render(source: str = "shipped", kind: str = "pdf", ppi: float = 90) -> list[
     """The paper as bytes: one item for "pdf", one a page for "png".
 
     Raises:
-        DataError: `claims.json` or a figure is missing, or the text quotes a number that is not there.
+        DataError: `claims.json` or a figure is missing or was changed, or the text quotes a number that is not there.
     """
     with tempfile.TemporaryDirectory() as folder:
         main = _stage(source, Path(folder))
@@ -68,13 +72,10 @@ def build_paper(source: str = "shipped", target: Path | None = None) -> Path:
     """Make the paper: `paper/paper.pdf` from the shipped records, `build/paper.pdf` from this machine's own.
 
     Raises:
-        DataError: `claims.json` or a figure is missing, or the text quotes a number that is not there.
+        DataError: `claims.json` or a figure is missing or was changed, or the text quotes a number that is not there.
     """
     content = render(source)[0]
     if target is None:
         target = paths.root() / "paper" / "paper.pdf" if source == "shipped" else paths.build_dir() / "paper.pdf"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    part.write_bytes(content)
-    os.replace(part, target)
+    paths.write_atomically(target, content)
     return target

@@ -41,7 +41,15 @@ from hybridbench.errors import ConfigurationError
 from hybridbench.measurement.machine import available_cores, available_memory_bytes
 from hybridbench.measurement.proof import GpuWatch, visible_gpus
 from hybridbench.measurement.records import RecordStore
-from hybridbench.measurement.timing import MIN_SAMPLES, THREAD_VARIABLES, Arm, TimingCell, TimingError, time_here
+from hybridbench.measurement.timing import (
+    MIN_SAMPLES,
+    THREAD_VARIABLES,
+    Arm,
+    TimingCell,
+    TimingError,
+    time_here,
+    write_answers,
+)
 
 STUDY = "atlas"
 STEPS = "hybridbench.training.steps"
@@ -359,7 +367,7 @@ def too_slow(cell: AtlasCell, call_seconds: float) -> str:
     )
 
 
-def _time_cell(cell: AtlasCell) -> list[dict[str, Any]]:
+def _time_cell(cell: AtlasCell, watch: GpuWatch | None = None) -> list[dict[str, Any]]:
     """Time a cell in this process: rows of the arms that were timed, and a row with a note for every other one.
 
     Whether an arm is too slow is decided before its timing: by the expected time where that is far from the limit, else by
@@ -388,7 +396,7 @@ def _time_cell(cell: AtlasCell) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if timed:
         own = TimingCell(STUDY, *cell.size, tuple(timed), cell.threads, cell.samples, cell.warmup)
-        rows = [{**row, "note": ""} for row in time_here(own)]
+        rows = [{**row, "note": ""} for row in time_here(own, watch)]
     rows += [{"arm": name, "part": "step", "note": note} for name, note in notes.items()]
     tf.keras.backend.clear_session()
     gc.collect()
@@ -455,6 +463,8 @@ class _Process:
             raise TimingError(
                 f"Timing of {cell.title} failed: {last}. What has a record stays; the same command goes on from there."
             )
+        if found["proof"]:
+            write_answers(cell, STUDY, found["proof"], found["polls"])
         return found["rows"], found["proof"]
 
     def _answer(self, cell: AtlasCell, answer: Path) -> dict[str, Any] | None:
@@ -565,16 +575,16 @@ def _main() -> None:
         question = json.loads(line)
         given = question["cell"]
         cell = AtlasCell(**{**given, "arms": tuple(Arm(**arm) for arm in given["arms"])})
-        proof = None
+        proof, polls = None, []
         if any(arm.gpu for arm in cell.arms):
             with GpuWatch() as watch:
-                rows = _time_cell(cell)
+                rows = _time_cell(cell, watch)
             # Where every GPU arm was too slow the GPU did nothing that had to be proven.
             if any(_BY_ARM[row["arm"]].gpu and "seconds" in row for row in rows):
-                proof = watch.proof().as_dict()
+                proof, polls = watch.proof().as_dict(), watch.log
         else:
             rows = _time_cell(cell)
-        Path(question["answer"]).write_text(json.dumps({"rows": rows, "proof": proof}))
+        Path(question["answer"]).write_text(json.dumps({"rows": rows, "proof": proof, "polls": polls}))
         print("answered", flush=True)
 
 

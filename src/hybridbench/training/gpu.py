@@ -317,8 +317,7 @@ def write_machine() -> Path:
     found = {"gpu": gpu_facts(), "machine": {"id": this_machine().id, **asdict(this_machine())}}
     found["packages"] = {name: version for name in ROUTE_PACKAGES if (version := _version(name))}
     target = folder() / "machine.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(found, indent=2) + "\n")
+    paths.write_atomically(target, json.dumps(found, indent=2) + "\n")
     return target
 
 

@@ -240,7 +240,9 @@ def _pool(run: Callable[[Config], Rows], cluster: str, workers: int) -> Iterator
             deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
             # Who is silent for long is not dead here, where a death is seen at once: a laptop may have slept.
             with dask.config.set({"distributed.scheduler.worker-ttl": None}):
-                place = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", preload=[deaf])
+                place = LocalCluster(
+                    n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", preload=[deaf]
+                )
             stack.enter_context(place)
         try:
             client = Client(place, timeout=CONNECT_SECONDS, set_as_default=False)

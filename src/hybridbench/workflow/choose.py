@@ -261,11 +261,14 @@ def show(choice: Choice) -> None:
     """Print a recommendation: table, answer, GPU, and what it rests on."""
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
+
+    from hybridbench.workflow.terminal import cells
 
     # A name that is cut off is no name: on a narrow terminal it goes on in the next line.
-    table = Table(*(Column(name, overflow="fold") for name in HEADER), title=choice.title, title_justify="left")
+    table = Table(*(Column(name, overflow="fold") for name in HEADER), title=Text(choice.title), title_justify="left")
     for row in choice.rows:
-        table.add_row(*row)
+        table.add_row(*cells(*row))
     console = Console()
     console.print(table)
     console.print(choice.answer, choice.gpu, choice.rests_on, sep="\n\n", highlight=False, markup=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hybridbench.errors import HybridbenchError
+from hybridbench.errors import HybridbenchError, plain
 
 if TYPE_CHECKING:
     from hybridbench.measurement.records import RecordStore
@@ -72,6 +72,7 @@ def _list_parameters(profile: str, options: list[str]) -> None:
     from rich.table import Table
 
     from hybridbench.workflow import parameters, profiles
+    from hybridbench.workflow.terminal import cells
 
     values = profiles.override(profiles.load(profile), options)
     for notebook, given in values.items():
@@ -79,7 +80,7 @@ def _list_parameters(profile: str, options: list[str]) -> None:
             "parameter", "value", "allowed", "meaning", title=f"{notebook}, profile {profile}", title_justify="left"
         )
         for known in parameters.schema(notebook).values():
-            table.add_row(known.name, str(given.get(known.name, known.default)), known.allowed, known.help)
+            table.add_row(*cells(known.name, given.get(known.name, known.default), known.allowed, known.help))
         Console().print(table)
 
 
@@ -331,7 +332,11 @@ def study_command(
     optimizer: Annotated[list[str] | None, typer.Option(help="Only this optimizer; may be repeated.")] = None,
     workers: Annotated[int, typer.Option(help="Processes on this machine, with one thread each.")] = 2,
     scheduler: Annotated[
-        str, typer.Option(help="Address of a running Dask scheduler, 'tcp://host:8786'; its workers do the work instead.")
+        str,
+        typer.Option(
+            help="Address of a running Dask scheduler, 'tcp://host:8786'; its workers do the work instead. It asks for no "
+            "password: in a closed network only."
+        ),
     ] = "",
 ) -> None:
     """Run the optimizer study: tune every optimizer on every problem and model, then train with what was chosen.
@@ -354,6 +359,10 @@ def study_command(
     dask worker tcp://host:8786 --nthreads 1 --nworkers 4
 
     hybridbench study --scheduler tcp://host:8786
+
+    A Dask scheduler asks for no password: **whoever reaches its port can run code** as you, there and on every worker, and a
+    worker runs what a scheduler sends. Use one in a closed network only, or through SSH ('ssh -L 8786:localhost:8786 host'),
+    or with Dask's TLS certificates and an address 'tls://host:8786'.
     """
     from hybridbench import paths
     from hybridbench.errors import ConfigurationError
@@ -474,6 +483,7 @@ def claims_command(source: Source = "shipped") -> None:
     if source == "shipped":
         # The list of checksums is renewed below; what else is damaged must not enter it unseen.
         checksums.verify_all(but=[target])
+        claims.check_quoted()
     claims.write_claims(source, target)
     if source == "shipped":
         checksums.write_checksums()
@@ -575,6 +585,9 @@ def ship_command(
 ) -> None:
     """Copy records from build/records, or from another machine's build folder, to data/records and renew the checksums.
 
+    Every row is checked first, and the times of a GPU against what its driver answered (gpu/proof.jsonl of the folder).
+    Records of another machine than this one are marked, and every number that rests on them says so.
+
     **Examples**
 
     hybridbench ship
@@ -606,15 +619,19 @@ def ship_command(
 
 @app.command("verify")
 def verify_command() -> None:
-    """Check every file of data/ against data/SHA256SUMS.
+    """Check every file of data/ and figures/ against its SHA256SUMS.
 
     **Example**
 
     hybridbench verify
     """
+    from hybridbench import paths
+    from hybridbench.analysis import claims
     from hybridbench.measurement import checksums
 
-    print(f"{checksums.verify_all()} files of data/ are as shipped.")
+    claims.check_quoted()
+    data, figures = checksums.verify_all(), checksums.verify_all(paths.root() / "figures")
+    print(f"{data} files of data/ and {figures} of figures/ are as shipped.")
 
 
 def main() -> None:
@@ -625,14 +642,14 @@ def main() -> None:
     try:
         app()
     except HybridbenchError as error:
-        print(f"hybridbench: {error}", file=sys.stderr)
+        print(f"hybridbench: {plain(error)}", file=sys.stderr)
         from hybridbench.workflow.run import NotebookFailed
 
         sys.exit(1 if isinstance(error, NotebookFailed) else 2)
     except OSError as error:
         if not error.filename and error.errno != errno.ENOSPC:
             raise
-        where = f" {error.filename}" if error.filename else ""
+        where = f" {plain(error.filename)}" if error.filename else ""
         print(
             f"hybridbench: {error.strerror}:{where}. Free or name another place (HYBRIDBENCH_BUILD is the folder of what a "
             "run makes) and run the same command again.",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbench import paths
-from hybridbench.errors import ConfigurationError, check_name
+from hybridbench.errors import ConfigurationError, check_name, shown
 
 _SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 _TYPES = (*_SCALARS, "list", *(f"list[{name}]" for name in _SCALARS))
@@ -75,7 +75,7 @@ class Parameter:
         return [self._check_one(item, element, value, notebook) for item in value]
 
     def _check_one(self, item: Any, kind: str, value: Any, notebook: str) -> Any:
-        where = f"has element {item!r}, which" if item is not value else "which"
+        where = f"has element {shown(item)}, which" if item is not value else "which"
         number = isinstance(item, int | float) and not isinstance(item, bool)
         if kind == "float" and number:
             try:
@@ -101,7 +101,7 @@ class Parameter:
 
     def _refusal(self, value: Any, notebook: str, what: str) -> ConfigurationError:
         return ConfigurationError(
-            f"Notebook {notebook}, parameter {self.name}: {value!r} {what}; allowed is {self.allowed}. "
+            f"Notebook {notebook}, parameter {self.name}: {shown(value)} {what}; allowed is {self.allowed}. "
             "Correct the profile, the --param option or the parameters cell."
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from hybridbench import paths
-from hybridbench.errors import ConfigurationError, check_name
+from hybridbench.errors import ConfigurationError, check_name, shown
 from hybridbench.workflow import parameters
 
 
@@ -35,9 +35,28 @@ _Loader.add_implicit_resolver(
 )
 
 
+#: Characters of a profile, and how deep its lists may be nested.
+MOST_TEXT, MOST_DEPTH = 1 << 18, 8
+
+
+def _check_events(text: str, source: str) -> None:
+    """Refuse what grows when it is read: aliases, which repeat a part, and nesting. Nothing is built for it."""
+    if len(text) > MOST_TEXT:
+        raise ConfigurationError(f"{source} has {len(text)} characters, and {MOST_TEXT} are allowed; shorten it.")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigurationError(f"{source}, line {line}: '*{event.anchor}' is an alias; write the value out.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise ConfigurationError(f"{source}, line {line}: nested more than {MOST_DEPTH} deep; no parameter is.")
+
+
 def _read(text: str, source: str) -> Any:
     """Parsed YAML; ConfigurationError with the line where it is broken."""
     try:
+        _check_events(text, source)
         # _Loader is a SafeLoader, it builds plain values only.
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -80,7 +99,9 @@ def load(profile: str, folder: Path | None = None, notebooks: Path | None = None
     for notebook, values in given.items():
         check_name(f"notebook in {source}", notebook, known)
         if values is not None and not isinstance(values, dict):
-            raise ConfigurationError(f"{source}, notebook {notebook}: {values!r} is not a list of 'parameter: value' lines.")
+            raise ConfigurationError(
+                f"{source}, notebook {shown(notebook)}: {shown(values)} is not a list of 'parameter: value' lines."
+            )
     return {notebook: parameters.check(notebook, given.get(notebook) or {}, notebooks) for notebook in known}
 
 
@@ -107,8 +128,8 @@ def override(
         target, equals, text = option.partition("=")
         notebook, dot, name = target.strip().partition(".")
         if not equals or not dot:
-            raise ConfigurationError(f"--param {option!r} is not of the form notebook.parameter=value.")
+            raise ConfigurationError(f"--param {shown(option)} is not of the form notebook.parameter=value.")
         check_name("notebook", notebook, changed)
-        value = _read(text, f"--param {option!r}")
+        value = _read(text, f"--param {shown(option)}")
         changed[notebook] |= parameters.check(notebook, {name.strip(): value}, notebooks)
     return changed

@@ -127,10 +127,13 @@ def show(advice: Advice) -> None:
     """Print a recommendation as a table, with what it rests on and where it does not hold below it."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*HEADER, title=advice.title, title_justify="left")
+    from hybridbench.workflow.terminal import cells
+
+    table = Table(*HEADER, title=Text(advice.title), title_justify="left")
     for row in advice.rows:
-        table.add_row(*row)
+        table.add_row(*cells(*row))
     console = Console()
     console.print(table)
     console.print(advice.rests_on, advice.limits, sep="\n\n", highlight=False, markup=False)

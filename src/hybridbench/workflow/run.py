@@ -219,9 +219,10 @@ def _read_state(output: Path) -> dict[str, Any]:
     """The state beside an executed copy; {} where either is missing or the state is not readable."""
     try:
         state = json.loads(output.with_suffix(".json").read_text()) if output.is_file() else {}
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    return state if isinstance(state, dict) and "digest" in state else {}
+    known = isinstance(state, dict) and isinstance(state.get("digest"), str)
+    return state if known and isinstance(state.get("seconds", 0.0), int | float) else {}
 
 
 def _write_state(step: Step, digest: str, seconds: float) -> None:
@@ -231,9 +232,7 @@ def _write_state(step: Step, digest: str, seconds: float) -> None:
         "finished_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "parameters": step.parameters,
     }
-    temporary = step.state_file.with_suffix(".part")
-    temporary.write_text(json.dumps(state, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, step.state_file)
+    paths.write_atomically(step.state_file, json.dumps(state, indent=1, sort_keys=True) + "\n")
 
 
 def _advertised_seconds(notebook: str, given: dict[str, Any], notebooks: Path | None) -> float | None:

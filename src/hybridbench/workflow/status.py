@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console, Group
 from rich.table import Table
 
 from hybridbench import paths
 from hybridbench.errors import DataError
+from hybridbench.measurement import schema
 from hybridbench.workflow import parameters, profiles, run
+from hybridbench.workflow.terminal import cells
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,12 @@ def _count(folder: Path) -> tuple[int, int]:
 def _rows(file: Path) -> int:
     try:
         return pq.read_metadata(file).num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"Record {paths.relative(file)} is damaged ({error}): delete it and run 'hybridbench run --force'."
-        ) from error
+    # Of a file whose structure is damaged Arrow raises whatever it stumbles over.
+    except Exception as error:
+        name = f"{file.parent.name}/{file.name}" if file.is_symlink() else paths.relative(file)
+        what = "is a symbolic link that leads nowhere: remove the link" if file.is_symlink() else f"is damaged ({error})"
+        again = "" if file.is_symlink() else f"; {schema.remedy(file)}"
+        raise DataError(f"Record {name} {what}{again}.") from error
 
 
 def show(profile: str = "quick", console: Console | None = None) -> None:
@@ -62,7 +65,7 @@ def show(profile: str = "quick", console: Console | None = None) -> None:
         notebooks.add_row(step.notebook, f"[{style}]{step.status}[/{style}]", took)
     found = Table("study", "build: files", "rows", "shipped: files", "rows", title="Records")
     for row in records():
-        found.add_row(row.study, *map(str, (row.build_files, row.build_rows, row.shipped_files, row.shipped_rows)))
+        found.add_row(*cells(row.study, row.build_files, row.build_rows, row.shipped_files, row.shipped_rows))
     console = console or Console()
     console.print(Group(notebooks, found))
-    console.print(parameters.machine_line(), soft_wrap=True, highlight=False)
+    console.print(parameters.machine_line(), soft_wrap=True, highlight=False, markup=False)

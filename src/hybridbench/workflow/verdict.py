@@ -8,6 +8,9 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from hybridbench.workflow.terminal import cells
 
 AGREES = "agrees"
 OPEN_IN_BOTH = "open in both"
@@ -77,7 +80,7 @@ def table(rows: Sequence[Row]) -> Table:
     )
     for row in rows:
         style = {DISAGREES: "bold red", AGREES: "green"}.get(row.verdict, "yellow")
-        shown.add_row(row.id, row.claim, row.shipped, row.here, f"[{style}]{row.verdict}[/{style}]")
+        shown.add_row(*cells(row.id, row.claim, row.shipped, row.here), Text(row.verdict, style=style))
     return shown
 
 
