@@ -326,9 +326,9 @@ def _second_gradient(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.Tensor |
         )
     from hybridbench.engine import tensorflow
 
-    shared, sample, initial, _, cotangent = op.inputs
-    shared = tf.ensure_shape(shared, (program.n_shared,))
-    sample = tf.ensure_shape(sample, (None, program.n_sample))
+    # The operation may belong to another graph than the one that is being built: these are the latter's.
+    shared, sample, initial, _, cotangent = map(tf.identity, op.inputs)
+    shared, sample = tf.ensure_shape(shared, (program.n_shared,)), tf.ensure_shape(sample, (None, program.n_sample))
     function = tensorflow.state if "State" in op.type else tensorflow.expectations
     prepared = program.product is None
     # The operation's third gradient has a row for each sample, also where all samples start from one state.
@@ -336,9 +336,9 @@ def _second_gradient(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.Tensor |
     sources = [shared, sample, *([start] if prepared else [])]
     # Symbolic gradients, and no tapes: TensorFlow holds these while it works out forward mode.
     found = tf.gradients(function(program, shared, sample, start), sources, cotangent, unconnected_gradients="zero")
-    targets = [op.inputs[0], op.inputs[1], cotangent, *([initial] if prepared else [])]
+    targets = [shared, sample, cotangent, *([initial] if prepared else [])]
     given = [tf.convert_to_tensor(part) for part in upstream[: len(sources)]]
-    # In this graph the cotangent may itself follow from the parameters: partial derivatives are wanted.
+    # The cotangent may itself follow from the parameters: partial derivatives are wanted.
     d_shared, d_sample, d_cotangent, *rest = tf.gradients(
         found, targets, given, stop_gradients=targets, unconnected_gradients="zero"
     )
