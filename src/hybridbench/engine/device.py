@@ -15,7 +15,7 @@ import autograd
 import numpy as np
 import pennylane as qml
 from autograd import numpy as anp
-from autograd.extend import defvjp_argnum, primitive
+from autograd.extend import defvjp_argnums, primitive
 from autograd.numpy.numpy_boxes import ArrayBox
 from pennylane.devices import DefaultExecutionConfig, Device, ExecutionConfig
 from pennylane.devices.default_qubit import accepted_analytic_measurement, accepted_sample_measurement
@@ -46,6 +46,7 @@ from hybridbench.stack import import_tensorflow
 
 ENGINES = ("auto", "cpu", "tensorflow", "cuda")
 TENSORFLOW = {Interface.TF, Interface.TF_AUTOGRAPH}
+THROUGH_TENSORS = {*TENSORFLOW, Interface.AUTOGRAD, Interface.TORCH}
 NO_BACKPROP = {Interface.TORCH, Interface.JAX, Interface.JAX_JIT}
 OWN_METHODS = {"best", "adjoint", "device", "backprop"}
 CACHE_SIZE = 256  #: plans that a device keeps
@@ -153,9 +154,10 @@ class HybridbenchQubit(Device):
     ) -> ExecutionConfig:
         """Decide how gradients are taken.
 
-        TensorFlow's tensors go through the circuit as one operation that has a gradient, which PennyLane calls "backprop";
-        the option "engine" says whether that operation's gradient is the adjoint method ("cpu") or TensorFlow's. All other
-        interfaces call `compute_vjp`.
+        Tensors of TensorFlow, autograd and PyTorch go through the circuit as one operation that has a gradient, which
+        PennyLane calls "backprop"; the option "engine" says whether that operation's gradient is the adjoint method ("cpu")
+        or TensorFlow's. So a derivative of a derivative is right or raises: what PennyLane itself makes of `compute_vjp`,
+        which JAX calls, counts as a constant under autograd and PyTorch.
         """
         config = config or DefaultExecutionConfig
         if config.mcm_config.mcm_method not in {None, "deferred"}:
@@ -171,12 +173,12 @@ class HybridbenchQubit(Device):
             twice = config.derivative_order > 1 and config.interface in TENSORFLOW
             wants_tensorflow = method == "backprop" or twice
             options["engine"] = self._engine if self._engine != "auto" else "tensorflow" if wants_tensorflow else "cpu"
-        through_tensorflow = config.interface in TENSORFLOW
+        through_tensors = config.interface in THROUGH_TENSORS
         return replace(
             config,
-            gradient_method="backprop" if through_tensorflow or method == "backprop" else "adjoint",
+            gradient_method="backprop" if through_tensors or method == "backprop" else "adjoint",
             use_device_gradient=True,
-            use_device_jacobian_product=not (through_tensorflow or method == "backprop"),
+            use_device_jacobian_product=not (through_tensors or method == "backprop"),
             grad_on_execution=False,
             # PennyLane's jax.jit asks for vector-Jacobian products only where tapes keep their arrays.
             convert_to_numpy=config.interface != Interface.JAX_JIT,
@@ -196,8 +198,8 @@ class HybridbenchQubit(Device):
     ) -> tuple:
         """Results of each circuit: a value for one measurement, else a tuple of values.
 
-        Values of a broadcast circuit have a leading batch axis. Results are TensorFlow tensors, with gradients, where the
-        configuration says "backprop" and TensorFlow, autograd's where it says autograd, else NumPy arrays.
+        Values of a broadcast circuit have a leading batch axis. Results are tensors of the interface, with gradients, where
+        the configuration says "backprop" and TensorFlow, autograd or PyTorch, else NumPy arrays.
         """
         if self._verify == "always":
             for circuit in circuits:
@@ -207,7 +209,9 @@ class HybridbenchQubit(Device):
             if execution_config.interface in TENSORFLOW:
                 return tuple(self._tensors(c, engine, c.get_parameters(trainable_only=False)) for c in circuits)
             if execution_config.interface == Interface.AUTOGRAD:
-                return tuple(self._through_tensors(circuit) for circuit in circuits)
+                return tuple(self._on_autograd(circuit, engine) for circuit in circuits)
+            if execution_config.interface == Interface.TORCH:
+                return tuple(self._on_torch(circuit) for circuit in circuits)
         return tuple(self._values(circuit, execution_config.interface) for circuit in circuits)
 
     def _values(self, circuit: QuantumScript, interface: Interface) -> Any:
@@ -492,31 +496,102 @@ class HybridbenchQubit(Device):
 
         return second(*inputs, *map(tf.convert_to_tensor, upstream))
 
-    def _through_tensors(self, circuit: QuantumScript) -> Any:
-        """Results as autograd arrays, which the TensorFlow engine differentiates any number of times."""
-        tf = _tf()
+    def _on_autograd(self, circuit: QuantumScript, engine: str) -> Any:
+        """Results as autograd arrays: first derivatives by the adjoint method, unless `engine` is "tensorflow".
+
+        Derivatives of derivatives are always the TensorFlow engine's.
+        """
         plan = self._plan(circuit)
         parameters = circuit.get_parameters(trainable_only=False)
         boxes = [i for i, p in enumerate(parameters) if isinstance(p, ArrayBox)]
+        if not boxes:
+            return self._values(circuit, Interface.AUTOGRAD)
+        tf = _tf()
         parts = (anp.real, anp.imag)  # complex numbers cross as two real ones: the two frameworks conjugate differently
         inputs = [part(parameters[i]) for i in boxes for part in parts]
+        plain = [_array(p) for p in parameters]
+        batch = [plan.rows(plain)] if plan.batched else []
+        axes = [(*batch, *_shape(m, plan)) for m in circuit.measurements]
+
+        def placed(planes: Sequence[Any], join: Callable) -> list[Any]:
+            given = list(plain)
+            for k, i in enumerate(boxes):
+                real, imaginary = planes[2 * k : 2 * k + 2]
+                given[i] = join(real, imaginary) if np.iscomplexobj(given[i]) else real
+            return given
 
         def values(*tensors: Any) -> Any:
-            given = [_array(p) for p in parameters]
-            for k, i in enumerate(boxes):
-                real, imaginary = tensors[2 * k : 2 * k + 2]
-                given[i] = tf.complex(real, imaginary) if np.iscomplexobj(given[i]) else real
-            found = _as_tuple(self._tensors(circuit, "tensorflow", given))
+            found = _as_tuple(self._tensors(circuit, "tensorflow", placed(tensors, tf.complex)))
             return tf.concat([tf.reshape(part(v), [-1]) for v in found for part in (tf.math.real, tf.math.imag)], axis=0)
 
-        flat, found = _on_autograd(tf, values)(*inputs), []
-        batch = [plan.rows([_array(p) for p in parameters])] if plan.batched else []
-        for m in circuit.measurements:
-            axes = (*batch, *_shape(m, plan))
-            real, imaginary = (anp.reshape(flat[k * math.prod(axes) : (k + 1) * math.prod(axes)], axes) for k in (0, 1))
-            flat = flat[2 * math.prod(axes) :]
-            found.append(real + 1j * imaginary if _is_complex(m) else real)
-        return _one_or_all(found)
+        def on_arrays(*planes: np.ndarray) -> np.ndarray:
+            found = self._measured(plan, circuit, placed(planes, lambda re, im: re + 1j * im))
+            return np.concatenate([np.ravel(part(v)).astype(float) for v in found for part in (np.real, np.imag)])
+
+        def gradients(cotangent: np.ndarray, *planes: np.ndarray) -> list[np.ndarray]:
+            cotangents, start = [], 0
+            for shape_ in axes:
+                real, imaginary = cotangent[start : start + 2 * math.prod(shape_)].reshape(2, *shape_)
+                cotangents.append(real - 1j * imaginary)
+                start += 2 * math.prod(shape_)
+            found = self._pull_back(plan, circuit, placed(planes, lambda re, im: re + 1j * im), cotangents)
+            return [part for i in boxes for part in (np.real(found[i]), -np.imag(found[i]))]
+
+        fast = (on_arrays, gradients) if engine != "tensorflow" else ()
+        flat, results = _on_autograd(tf, values, *fast)(*inputs), []
+        for m, shape_ in zip(circuit.measurements, axes, strict=True):
+            n = math.prod(shape_)
+            real, imaginary = anp.reshape(flat[:n], shape_), anp.reshape(flat[n : 2 * n], shape_)
+            flat = flat[2 * n :]
+            results.append(real + 1j * imaginary if _is_complex(m) else real)
+        return _one_or_all(results)
+
+    def _on_torch(self, circuit: QuantumScript) -> Any:
+        """Results as PyTorch tensors; their gradient is the adjoint method, and a second one is refused."""
+        import torch
+
+        plan = self._plan(circuit)
+        parameters = circuit.get_parameters(trainable_only=False)
+        chosen = [i for i, p in enumerate(parameters) if isinstance(p, torch.Tensor) and p.requires_grad]
+        plain = [_array(p.detach() if isinstance(p, torch.Tensor) else p) for p in parameters]
+        kind = np.dtype(self._precision).type(0).real.dtype
+        device = self
+
+        def placed(tensors: Sequence[Any]) -> list[np.ndarray]:
+            given = list(plain)
+            for i, tensor in zip(chosen, tensors, strict=True):
+                given[i] = tensor.detach().cpu().numpy()
+            return given
+
+        class Gradient(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *tensors: Any) -> tuple:
+                inputs, cotangents = tensors[: len(chosen)], tensors[len(chosen) :]
+                given = [np.conj(c.detach().cpu().resolve_conj().numpy()) for c in cotangents]
+                found = device._pull_back(plan, circuit, placed(inputs), given)
+                return tuple(
+                    torch.as_tensor(np.conj(found[i])).to(t.dtype).to(t.device) for i, t in zip(chosen, inputs, strict=True)
+                )
+
+            @staticmethod
+            def backward(ctx: Any, *upstream: Any) -> Any:
+                raise qml.QuantumFunctionError(
+                    f"{device.name} gives first derivatives only under PyTorch, and a derivative of a derivative was asked "
+                    "for: use diff_method='backprop' on default.qubit, or TensorFlow or autograd with this device."
+                )
+
+        class Run(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *tensors: Any) -> tuple:
+                ctx.save_for_backward(*tensors)
+                found = _as_tuple(_shaped(device._measured(plan, circuit, placed(tensors)), plan, kind))
+                return tuple(torch.as_tensor(np.array(value)) for value in found)
+
+            @staticmethod
+            def backward(ctx: Any, *cotangents: Any) -> Any:
+                return Gradient.apply(*ctx.saved_tensors, *cotangents)
+
+        return _one_or_all(Run.apply(*(parameters[i] for i in chosen)))
 
     # --- plans -----------------------------------------------------------------------------------------------------------
 
@@ -839,23 +914,44 @@ def _measurement_pull_back(
     return gradient
 
 
-def _on_autograd(tf: Any, function: Callable) -> Callable:
-    """A function of TensorFlow tensors as one of autograd arrays; derivatives of any order are TensorFlow's."""
+def _on_autograd(
+    tf: Any, function: Callable, on_arrays: Callable | None = None, gradient_on_arrays: Callable | None = None
+) -> Callable:
+    """A function of TensorFlow tensors as one of autograd arrays, which can be differentiated any number of times.
+
+    Args:
+        tf: TensorFlow.
+        function: of tensors, to one tensor.
+        on_arrays: the same function of NumPy arrays, where there is a faster one.
+        gradient_on_arrays: its gradients from (cotangent, *arrays), one for each; further derivatives are TensorFlow's.
+    """
 
     @primitive
     def run(*arrays: np.ndarray) -> np.ndarray:
-        return function(*map(tf.constant, arrays)).numpy()
+        return function(*map(tf.constant, arrays)).numpy() if on_arrays is None else on_arrays(*arrays)
 
-    def pull(argument: int, value: np.ndarray, *arrays: Any) -> Callable:
-        def gradient(cotangent: Any, *tensors: Any) -> Any:
-            with tf.GradientTape() as tape:
-                tape.watch(tensors[argument])
-                found = function(*tensors)
-            return tape.gradient(found, tensors[argument], cotangent, unconnected_gradients="zero")
+    def flat_gradient(cotangent: Any, *tensors: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            found = function(*tensors)
+        gradients = tape.gradient(found, tensors, cotangent, unconnected_gradients="zero")
+        return tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0)
 
-        return lambda cotangent: _on_autograd(tf, gradient)(cotangent, *arrays)
+    def flat_gradient_on_arrays(cotangent: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.ravel(gradient) for gradient in gradient_on_arrays(cotangent, *arrays)])
 
-    defvjp_argnum(run, lambda argument, value, arrays, options: pull(argument, value, *arrays))
+    def pull(argnums: Sequence[int], value: np.ndarray, arrays: Sequence[Any], options: dict) -> Callable:
+        shapes = [np.shape(array) for array in arrays]
+        stops = np.cumsum([math.prod(shape) for shape in shapes])
+
+        def pulled(cotangent: Any) -> tuple:
+            fast = None if gradient_on_arrays is None else flat_gradient_on_arrays
+            flat = _on_autograd(tf, flat_gradient, fast)(cotangent, *arrays)
+            return tuple(anp.reshape(flat[stops[a] - math.prod(shapes[a]) : stops[a]], shapes[a]) for a in argnums)
+
+        return pulled
+
+    defvjp_argnums(run, pull)
     return run
 
 
