@@ -213,6 +213,8 @@ class CompiledCircuit:
             results = tf.vectorized_map(
                 lambda one: tuple(measure(m, tf.reshape(one, (2,) * n)) for m in measurements), state
             )
+            for result, m in zip(results, measurements, strict=True):
+                result.set_shape((state.shape[0], *m.shape(shots=None, num_device_wires=n)))
         if x.shape.rank < 2:
             results = tuple(result[0] for result in results)
         elif not trace.batched(index):

@@ -206,7 +206,10 @@ def _compare(
     with tf.GradientTape() as tape:
         watched = [source for source in sources if source.dtype.is_floating]
         tape.watch(watched)
-        found = compiled(sources[0], sources[1:])
+        try:
+            found = compiled(sources[0], sources[1:])
+        except (tf.errors.OpError, TypeError, ValueError) as error:
+            raise V.Mismatch(f"it raises {type(error).__name__} where PennyLane gives a value") from error
         cotangent = V.random_like(wanted, rng)[0]
         shaped = np.reshape(cotangent, found.shape) if np.size(cotangent) == np.prod(found.shape) else cotangent
         total = tf.reduce_sum(tf.math.real(tf.math.conj(tf.cast(shaped, found.dtype)) * found))
