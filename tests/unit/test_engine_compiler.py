@@ -410,14 +410,14 @@ def test_variables_and_traced_numbers_compile():
 UNSUPPORTED = [
     (qml.AmplitudeDamping(0.1, 0), "cannot run AmplitudeDamping: it is not a gate that the engine knows"),
     (qml.StronglyEntanglingLayers(np.zeros((1, 2, 3)), [0, 1]), "cannot run StronglyEntanglingLayers"),
-    (qml.QubitUnitary(np.eye(32)[::-1], range(5)), "matrix on 5 wires, only up to 4"),
+    (qml.QubitUnitary(np.eye(512)[::-1], range(9)), "matrix on 9 wires, only up to 8"),
     (qml.QubitUnitary(np.ones((2, 2)), 0), "QubitUnitary: its matrix is not unitary"),
     (qml.QubitUnitary(np.stack([np.eye(2)] * 3), 0), "broadcast over a batch"),
-    (qml.DiagonalQubitUnitary(np.ones(128), range(7)), "diagonal gate on 7 wires, only up to 6"),
+    (qml.DiagonalQubitUnitary(np.ones(512), range(9)), "matrix on 9 wires, only up to 8"),
     (qml.MultiControlledX(range(8)), "phase that 8 wires control, only up to 6"),
     (qml.pow(qml.RX(0.1, 0), 0.5), "only whole powers up to 8"),
     (qml.pow(qml.RX(0.1, 0), 9), "only whole powers up to 8"),
-    (qml.ctrl(qml.QubitUnitary(unitary(np.random.default_rng(0), 3), [0, 1, 2]), [3, 4]), "matrix on 5 wires"),
+    (qml.ctrl(qml.QubitUnitary(unitary(np.random.default_rng(0), 7), range(7)), [7, 8]), "matrix on 9 wires"),
     (qml.CosineWindow([0, 1]), "cannot run CosineWindow"),
     (qml.SpecialUnitary(np.array([0.1, 0.2, 0.3]), 0), "cannot run SpecialUnitary"),
 ]

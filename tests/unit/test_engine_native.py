@@ -767,7 +767,7 @@ def test_beside_a_read_only_package_the_users_cache_is_taken(process, read_only,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert process(3) == (9, 1)
     assert process(3) == (9, 1)
-    assert len(list((tmp_path / "cache" / "hybridbench").iterdir())) == 1
+    assert sorted(path.suffix for path in (tmp_path / "cache" / "hybridbench").iterdir()) == ["", ".o"]  # the key too
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert native._cache_folder() == tmp_path / ".cache" / "hybridbench"
@@ -789,3 +789,75 @@ def test_machine_code_lies_beside_the_sources_unless_another_place_is_chosen(mon
         assert native._cache_folder() == Path(native.__file__).parent / "__pycache__"
     monkeypatch.setenv("HYBRIDBENCH_CACHE_DIR", str(tmp_path))
     assert native._cache_folder() == tmp_path
+
+
+# --- a folder that somebody else can write to ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_chosen_folder_that_others_can_write_to_is_told_of_and_not_used(process, monkeypatch, tmp_path, mode):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(mode)
+    monkeypatch.setenv("HYBRIDBENCH_CACHE_DIR", str(shared))
+    with pytest.warns(UserWarning, match="where other users can write"):
+        assert process(3) == (9, 1)
+    assert list(shared.iterdir()) == []
+
+
+def test_a_folder_below_one_that_others_can_write_to_is_not_used(process, monkeypatch, tmp_path):
+    (tmp_path / "open" / "kept").mkdir(parents=True, mode=0o700)
+    (tmp_path / "open").chmod(0o777)
+    monkeypatch.setenv("HYBRIDBENCH_CACHE_DIR", str(tmp_path / "open" / "kept"))
+    with pytest.warns(UserWarning, match="where other users can write"):
+        assert process(3) == (9, 1)
+
+
+def test_a_file_that_others_could_have_written_is_not_run(process, folder):
+    process(3)
+    (path,) = folder.iterdir()
+    path.chmod(0o666)
+    assert process(3) == (9, 2)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_is_not_followed(process, folder, tmp_path):
+    process(3)
+    (path,) = folder.iterdir()
+    path.rename(tmp_path / "elsewhere.o")
+    path.symlink_to(tmp_path / "elsewhere.o")
+    assert process(3) == (9, 2)
+    assert not path.is_symlink()
+
+
+def test_a_file_under_another_key_is_not_run(process, folder, monkeypatch, tmp_path):
+    """A digest that anybody can compute proves nothing: the file of another user has another code."""
+    process(3)
+    (path,) = folder.iterdir()
+    forged = path.read_bytes()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))
+    assert process(3) == (9, 2)
+    assert path.read_bytes() != forged
+    path.write_bytes(native.hashlib.sha256(native._state_of(Path(native.__file__).parent) + forged[32:]).digest() + forged[32:])
+    assert process(3) == (9, 3)
+
+
+def test_what_a_killed_process_left_goes(process, folder):
+    process(3)
+    (path,) = folder.iterdir()
+    old, new = path.with_name(f"{path.name}.1-1.tmp"), path.with_name(f"{path.name}.2-2.tmp")
+    for part in (old, new):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    path.unlink()
+    process(3)
+    assert not old.exists()
+    assert new.exists()  # its process may still be writing
+
+
+def test_the_key_is_this_users_alone(process, folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    process(3)
+    key = tmp_path / "cache" / "hybridbench" / "key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert len(key.read_bytes()) == 32

@@ -700,7 +700,6 @@ def _user_folder() -> Path | None:
     return folder if _is_private(folder) else None
 
 
-@once
 def _cache_folder() -> Path | None:
     """Where machine code is kept: HYBRIDBENCH_CACHE_DIR, beside this file, or in the user's cache; None for nowhere."""
     chosen, beside = os.environ.get("HYBRIDBENCH_CACHE_DIR"), Path(__file__).parent / "__pycache__"
@@ -721,7 +720,6 @@ def _cache_folder() -> Path | None:
     return _user_folder()
 
 
-@once
 def _secret() -> bytes | None:
     """A key of this user alone, so that a file which somebody else made is not taken for one of ours."""
     folder = _user_folder()

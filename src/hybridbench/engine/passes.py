@@ -116,9 +116,15 @@ def passes(program: Program, tile_bits: int, low_bits: int, probabilities_only: 
         probabilities_only: whether only observables without X are measured.
 
     Raises:
-        ConfigurationError: a tile is too small for a gate of the circuit.
+        ConfigurationError: a tile is too small for a gate of the circuit, or a matrix is too large.
     """
     n = program.n_qubits
+    widest = max((len(block.qubits) for layer in program.layers for block in layer.blocks), default=0)
+    if widest > MAX_QUBITS:
+        raise ConfigurationError(
+            f"The CUDA engine runs matrices on up to {MAX_QUBITS} qubits, and the circuit has one on {widest}: "
+            "use engine='cpu', or write it as smaller gates."
+        )
     groups: list[tuple[_Span, list[_Gate]]] = []
 
     def open_pass() -> None:
