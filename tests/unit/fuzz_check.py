@@ -111,7 +111,7 @@ def layer_outcome(kind, circuit, x, w, mode, **options):
         elif mode == "xla":
             both = tf.function(both, jit_compile=True)
         value, gradients = both(rows)
-        return value.numpy(), [np.asarray(g) for g in gradients]
+        return value.numpy(), [tf.convert_to_tensor(g).numpy() for g in gradients]
 
     return attempt(work)
 
@@ -242,7 +242,14 @@ def check_device(circuit, x, w, interfaces):
         if any(np.max(np.abs(v), initial=0) > 1e6 or not np.isfinite(v).all() for v in known[0]):
             continue
         tolerance = allowed(circuit, x, w, True)
-        compare(road, found[0], known[0], tolerance)
+        try:
+            compare(road, found[0], known[0], tolerance)
+        except Different:  # constants pass through single precision in some of PennyLane's interfaces, but not in NumPy's
+            if wanted is None or interface == "autograd":
+                raise
+            compare(road, found[0], wanted[0], tolerance)
+            SEEN[f"PennyLane's {interface} is wrong"] += 1
+            continue
         if "entropy" not in circuit.says[-1]:
             compare_gradients(f"{road} gradient", found[1], known[1], tolerance)
 

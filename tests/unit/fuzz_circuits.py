@@ -95,7 +95,7 @@ class Source:
     def _plain(self, kinds):
         kind = self.pick(kinds)
         if kind == "constant":
-            value = self.pick([0.0, 0.3, -1.7, np.pi, np.float32(0.7), 2])
+            value = self.pick([0.0, 0.3, -1.7, np.pi, 2])
             return f"{value}", lambda x, w: value
         if kind == "weight":
             i = self.draw(st.integers(0, N_WEIGHTS - 1))

@@ -793,7 +793,10 @@ def _prepare(
     steps.add_transform(_compilable, device=device)
     if config.gradient_method in OWN_METHODS and any(_is_trained(m.obs, config.interface) for m in tape.measurements):
         validate_adjoint_trainable_params(QuantumScript([], tape.measurements))  # warns
-    tapes, join = steps((tape,))
+    try:
+        tapes, join = steps((tape,))
+    except UnsupportedCircuit as error:
+        raise qml.DeviceError(str(error)) from error
     return tapes, lambda results: join(results)[0]
 
 
@@ -851,11 +854,8 @@ def _decomposed(tape: QuantumScript, name: str) -> tuple[Sequence[QuantumScript]
 
 @qml.transform
 def _compilable(tape: QuantumScript, device: HybridbenchQubit) -> tuple[Sequence[QuantumScript], Callable]:
-    """Check that the circuit compiles."""
-    try:
-        device._plan(tape)
-    except UnsupportedCircuit as error:
-        raise qml.DeviceError(str(error)) from error
+    """Check that the circuit compiles, and compare it with `default.qubit`."""
+    device._plan(tape)
     return (tape,), null_postprocessing
 
 

@@ -261,7 +261,14 @@ def simpler(op: Operator) -> list[Operator]:
         )
     try:
         found = op.decomposition()
+        found = found if isinstance(found, list | tuple) else [found]  # a power of an evolution is an evolution
     except qml.operation.DecompositionUndefinedError:
+        found = None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(op, MATRICES) or not op.has_matrix or _varies(op):
+            raise UnsupportedCircuit(
+                f"The engine cannot run {op.name}: writing it as simpler gates raises {type(error).__name__}: {error}"
+            ) from error
         found = None
     if found is not None and (is_pennylanes(type(op)) or _agrees(op, found)):
         return found
