@@ -62,7 +62,9 @@ def compare_gradients(road, found, wanted, tolerance):
         if mine.shape != theirs.shape:
             raise Different(f"{road}: gradient of shape {mine.shape} for {theirs.shape}")
         for a, b in zip(mine.T, theirs.T, strict=True):
-            if np.all(np.isfinite(b)) and not np.allclose(a, b, rtol=0, atol=20 * tolerance * max(float(np.max(np.abs(b))), FLOOR)):
+            if np.all(np.isfinite(b)) and not np.allclose(
+                a, b, rtol=0, atol=20 * tolerance * max(float(np.max(np.abs(b))), FLOOR)
+            ):
                 raise Different(f"{road}: gradient {a[:4]} for {b[:4]}")
 
 
@@ -127,7 +129,11 @@ def check_layer(circuit, x, w, modes):
             found, mine, said = layer_outcome(hybridbench.KerasLayer, circuit, x, w, mode)
             road, told = f"layer {mode}", any("not compiled" in str(s.message) for s in said)
             if mine is not None:
-                if error is None and not (mode != "eager" and told) and not (mode == "xla" and isinstance(mine, HybridbenchError)):
+                if (
+                    error is None
+                    and not (mode != "eager" and told)
+                    and not (mode == "xla" and isinstance(mine, HybridbenchError))
+                ):
                     raise Different(f"{road}: {type(mine).__name__}: {mine}, where PennyLane gives values") from mine
                 SEEN[f"{road}: refused" if error is not None else f"{road}: told"] += 1
                 continue
@@ -187,7 +193,12 @@ def device_outcome(name, interface, circuit, x, w):
         inputs, weights = tf.Variable(x), tf.Variable(w)
         with tf.GradientTape() as tape:
             value = parts(made(inputs=inputs, weights=weights))
-            loss = total(value, lambda v, c: tf.reduce_sum((tf.cast(tf.math.real(v), tf.float64) + tf.cast(tf.math.imag(v), tf.float64)) * c))
+            loss = total(
+                value,
+                lambda v, c: tf.reduce_sum(
+                    (tf.cast(tf.math.real(v), tf.float64) + tf.cast(tf.math.imag(v), tf.float64)) * c
+                ),
+            )
         found = tape.gradient(loss, [inputs, weights], unconnected_gradients="zero")
         return [p.numpy() for p in value], [np.asarray(tf.convert_to_tensor(g)) for g in found]
 
@@ -197,7 +208,10 @@ def device_outcome(name, interface, circuit, x, w):
         made = qnode(circuit, name, interface="torch")
         inputs, weights = (module.tensor(v, requires_grad=True) for v in (x, w))
         value = parts(made(inputs=inputs, weights=weights))
-        loss = total(value, lambda v, c: module.sum((module.real(v) + (module.imag(v) if module.is_complex(v) else 0)) * module.tensor(c)))
+        loss = total(
+            value,
+            lambda v, c: module.sum((module.real(v) + (module.imag(v) if module.is_complex(v) else 0)) * module.tensor(c)),
+        )
         if loss.requires_grad:
             loss.backward()
         gradients = [v.grad if v.grad is not None else module.zeros_like(v) for v in (inputs, weights)]
@@ -236,7 +250,9 @@ def check_device(circuit, x, w, interfaces):
         SEEN[f"{road}: compared"] += 1
         known = theirs if theirs_error is None else wanted
         if known is None:
-            flat = np.concatenate([np.reshape(p, (len(x), -1)) for p in found[0] if np.ndim(p)] or [np.zeros((len(x), 0))], axis=1)
+            flat = np.concatenate(
+                [np.reshape(p, (len(x), -1)) for p in found[0] if np.ndim(p)] or [np.zeros((len(x), 0))], axis=1
+            )
             check_alone(road, circuit, x, w, [flat], error, True)
             continue
         if any(np.max(np.abs(v), initial=0) > 1e6 or not np.isfinite(v).all() for v in known[0]):

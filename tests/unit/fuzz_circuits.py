@@ -169,7 +169,12 @@ class Source:
         wires = self.wires(min(n, 2))
         words = [self.word(len(wires)) for _ in range(2)]
         coefficients = [float(c) for c in self.rng.uniform(-2, 2, 2)]
-        terms = [lambda word=word: qml.pauli.string_to_pauli_word(word, dict(enumerate(wires)) and {w: i for i, w in enumerate(wires)}) for word in words]
+        terms = [
+            lambda word=word: qml.pauli.string_to_pauli_word(
+                word, dict(enumerate(wires)) and {w: i for i, w in enumerate(wires)}
+            )
+            for word in words
+        ]
         if kind == "product":
             return f"{words[0]}{wires}", terms[0]
         if kind == "sum":
@@ -459,7 +464,9 @@ def preparations(source):
         return "AmplitudeEmbedding(normalize)", lambda x, w: qml.AmplitudeEmbedding(features(x, w), wires, normalize=True)
     if kind == "padded":
         few, fill = source.features(max(2**n - 1, 1)), source.pick([0.0, 0.3])
-        return f"AmplitudeEmbedding(pad {fill})", lambda x, w: qml.AmplitudeEmbedding(few(x, w), wires, pad_with=fill, normalize=True)
+        return f"AmplitudeEmbedding(pad {fill})", lambda x, w: qml.AmplitudeEmbedding(
+            few(x, w), wires, pad_with=fill, normalize=True
+        )
     if kind == "softmax":
 
         def softmax(x, w):
@@ -479,7 +486,9 @@ def measurements(source):
     wires = source.wires(source.draw(st.integers(1, n)))
     if kind == "probs of":
         word, wires = source.word(min(n, 2)), source.wires(min(n, 2))
-        return f"probs of {word}{wires}", lambda: qml.probs(op=qml.pauli.string_to_pauli_word(word, {w: i for i, w in enumerate(wires)}))
+        return f"probs of {word}{wires}", lambda: qml.probs(
+            op=qml.pauli.string_to_pauli_word(word, {w: i for i, w in enumerate(wires)})
+        )
     made = {
         "probs": lambda: qml.probs(wires=wires),
         "state": qml.state,

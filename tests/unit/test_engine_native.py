@@ -838,7 +838,9 @@ def test_a_file_under_another_key_is_not_run(process, folder, monkeypatch, tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))
     assert process(3) == (9, 2)
     assert path.read_bytes() != forged
-    path.write_bytes(native.hashlib.sha256(native._state_of(Path(native.__file__).parent) + forged[32:]).digest() + forged[32:])
+    path.write_bytes(
+        native.hashlib.sha256(native._state_of(Path(native.__file__).parent) + forged[32:]).digest() + forged[32:]
+    )
     assert process(3) == (9, 3)
 
 

@@ -50,8 +50,6 @@ class Reference:
         self._many = isinstance(output, list | tuple)
         self.numbers = [V.in_double(value.numpy()) if tf.is_tensor(value) else value for value in numbers]
         changed = [i for i, value in enumerate(numbers) if tf.is_tensor(value)]
-        operations = [op for op in tape.operations for _ in op.data]
-        self._states = {i for i, op in enumerate(operations) if isinstance(op, qml.StatePrep)}
         self._moves = {i: move.numpy() for i, move in enumerate(moves) if move is not None and np.any(move.numpy())}
         try:
             bound = V.bound(tape, [self.numbers[i] for i in changed], changed)
@@ -69,8 +67,7 @@ class Reference:
         tape = self._tape
         if by:
             at = list(self._moves)
-            values = [V.moved(self.numbers[i], self._moves[i], by, i in self._states) for i in at]
-            tape = V.bound(tape, values, at)
+            tape = V.bound(tape, [self.numbers[i] + by * self._moves[i] for i in at], at)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             # Some transforms change the list of operations that they are handed.

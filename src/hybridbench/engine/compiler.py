@@ -358,6 +358,15 @@ def _matrix(op: Operator, matrix: np.ndarray, wires: tuple[int, ...]) -> list[_I
     return [_Matrix(wires, np.asarray(matrix, dtype=complex))]
 
 
+def is_unitary(op: Operator) -> bool:
+    """Whether the matrix or the diagonal that an operation holds is unitary, up to single precision."""
+    values = np.asarray(op.data[0])
+    if isinstance(op, qml.DiagonalQubitUnitary):
+        return bool(np.all(np.abs(np.abs(values) - 1) <= ROUNDED))
+    product = values @ np.conj(np.swapaxes(values, -1, -2))
+    return bool(np.all(np.abs(product - np.eye(values.shape[-1])) <= ROUNDED))
+
+
 def _phases(diagonal: np.ndarray, wires: tuple[int, ...], angle: Angle | None) -> list[_Instruction]:
     """exp(i diagonal), times `angle` in the exponent where there is one, as phases of Z words (Walsh-Hadamard transform)."""
     n = len(wires)

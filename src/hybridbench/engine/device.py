@@ -682,8 +682,7 @@ class HybridbenchQubit(Device):
         mine = sum(float(np.sum(np.real(found[i] * d))) for i, d in zip(at, along, strict=True))
 
         def evaluate(by: float) -> V.Values:
-            values = [V.moved(v, d, by, s) for v, d, s in zip(given, along, kinds, strict=True)]
-            return V.executed(placed(values), plan.wires)
+            return V.executed(placed([v + by * d for v, d in zip(given, along, strict=True)]), plan.wires)
 
         theirs, error = V.slope(evaluate, cotangents, sum(float(np.sum(np.abs(d))) for d in along))
         if np.isfinite(theirs) and np.isfinite(mine):

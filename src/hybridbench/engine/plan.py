@@ -24,6 +24,7 @@ from hybridbench.engine.compiler import (
     UnsupportedCircuit,
     compile_tape,
     is_pennylanes,
+    is_unitary,
     number_kind,
     structure_key,
     supports,
@@ -254,6 +255,10 @@ def simpler(op: Operator) -> list[Operator]:
         UnsupportedCircuit: a matrix on more wires than the engine multiplies.
         DecompositionUndefinedError: there is no other way to write it.
     """
+    if isinstance(op, MATRICES) and not supports(op) and isinstance(op.data[0], np.ndarray) and not is_unitary(op):
+        raise UnsupportedCircuit(
+            f"The engine cannot run {op.name}: its matrix is not unitary; run this circuit on default.qubit."
+        )
     if isinstance(op, MATRICES) and len(op.wires) > MAX_BLOCK:
         raise UnsupportedCircuit(
             f"The engine cannot run {op.name} on {len(op.wires)} wires, only up to {MAX_BLOCK}: "

@@ -68,9 +68,12 @@ def bound(tape: QuantumScript, values: Sequence[Any], at: Sequence[int]) -> Quan
     for number, new in by_operation.items():
         op = operations[number]
         data = [new.get(i, old) for i, old in enumerate(op.data)]
-        # PennyLane's own function cannot do this for an evolution.
-        evolution = isinstance(op, qml.ops.Evolution)
-        operations[number] = type(op)(op.base, data[0]) if evolution else bind_new_parameters(op, data)
+        if isinstance(op, qml.ops.Evolution):  # PennyLane's own function cannot do this
+            operations[number] = type(op)(op.base, data[0])
+        elif isinstance(op, qml.StatePrep):  # a slope may lead away from norm 1
+            operations[number] = qml.StatePrep(data[0], wires=op.wires, validate_norm=False)
+        else:
+            operations[number] = bind_new_parameters(op, data)
     tape = tape.copy(operations=operations)
     return tape.bind_new_parameters([v for v, _ in measured], [p for _, p in measured]) if measured else tape
 
@@ -139,12 +142,6 @@ def compare(what: str, found: Sequence[Any], wanted: Sequence[Any], allowed: flo
         place = np.unravel_index(np.argmax(np.nan_to_num(np.abs(mine - theirs), nan=np.inf)), mine.shape)
         example = f"{mine[place]:.6g} for {theirs[place]:.6g}"
         raise Mismatch(f"{what} differ from PennyLane's by more than {allowed:.1e}, for example {example}")
-
-
-def moved(value: np.ndarray, direction: np.ndarray, by: float, is_state: bool) -> np.ndarray:
-    """A parameter moved along a direction; a state stays of norm 1."""
-    found = value + by * direction
-    return found / np.linalg.norm(found, axis=-1, keepdims=True) if is_state else found
 
 
 def directions(values: Sequence[np.ndarray], states: Sequence[bool], rng: np.random.Generator) -> Values:
