@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from hybridbench.errors import DataError
@@ -37,3 +38,22 @@ def relative(path: Path) -> str:
     """`path` relative to the checkout where it lies inside, for outputs that are committed."""
     path = Path(path).resolve()
     return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write `content` (text as UTF-8) to `path` whole or not at all, and make its folder.
+
+    A reader never sees half a file, and a run that is killed leaves the old one. The temporary file begins with a dot, since
+    readers of a folder of records skip such names.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
