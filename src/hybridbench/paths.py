@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hybridbench.errors import DataError
@@ -34,6 +36,23 @@ def build_dir() -> Path:
     return (root() / given).resolve() if given else root() / "build"
 
 
+def scratch_dir() -> Path:
+    """Files that a command needs while it runs, within the build folder: the next command clears away what one left."""
+    return build_dir() / ".scratch"
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A new folder below `scratch_dir`, gone at the end."""
+    scratch_dir().mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=scratch_dir()) as folder:
+            yield Path(folder)
+    finally:
+        with suppress(OSError):  # others are in it still
+            scratch_dir().rmdir()
+
+
 def relative(path: Path) -> str:
     """`path` relative to the checkout where it lies inside, for outputs that are committed."""
     path = Path(path).resolve()
@@ -57,3 +76,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, whole or not at all."""
+    before = Path(path).read_bytes() if Path(path).is_file() else b""
+    write_atomically(path, before + f"{line}\n".encode())

@@ -8,7 +8,6 @@ words, and what was changed in them since.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -424,10 +423,8 @@ def write_claims(source: str = "shipped", path: Path | None = None) -> Path:
     ]
     quoted = {name: number.as_dict() for name, number in _numbers(records, decided).items()}
     content = {"claims": ledger, "numbers": quoted}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
-    os.replace(part, path)
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    paths.write_atomically(path, f"{text}\n")
     return path
 
 

@@ -271,7 +271,7 @@ def update_readme(readme: Path | None = None, claims_file: Path | None = None) -
     text = readme.read_text(encoding="utf-8")
     renewed = with_tables(text, load_claims(claims_file))
     if renewed != text:
-        readme.write_text(renewed, encoding="utf-8")
+        paths.write_atomically(readme, renewed)
     return renewed != text
 
 

@@ -6,9 +6,7 @@ and no clock.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import typst
@@ -52,10 +50,10 @@ def render(source: str = "shipped", kind: str = "pdf", ppi: float = 90) -> list[
     Raises:
         DataError: `claims.json` or a figure is missing, or the text quotes a number that is not there.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        main = _stage(source, Path(folder))
+    with paths.scratch_folder() as folder:
+        main = _stage(source, folder)
         try:
-            made = typst.Compiler(main, root=folder, ignore_system_fonts=True).compile(format=kind, ppi=ppi, timestamp=EPOCH)
+            made = typst.Compiler(main, root=str(folder), ignore_system_fonts=True).compile(format=kind, ppi=ppi, timestamp=EPOCH)
         except typst.TypstError as error:
             raise DataError(
                 f"The paper could not be made from the {source} records ({error.message}): run the notebooks, then "
@@ -73,8 +71,5 @@ def build_paper(source: str = "shipped", target: Path | None = None) -> Path:
     content = render(source)[0]
     if target is None:
         target = paths.root() / "paper" / "paper.pdf" if source == "shipped" else paths.build_dir() / "paper.pdf"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    part.write_bytes(content)
-    os.replace(part, target)
+    paths.write_atomically(target, content)
     return target

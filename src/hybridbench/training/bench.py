@@ -8,7 +8,6 @@ in a process of its own (`hybridbench.measurement.interleave`), and the factorie
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -197,9 +196,9 @@ def measure(cell: BenchCell, told: Callable[[int], None] = lambda process: None)
     Raises:
         TimingError: two arms do not do the same work.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with paths.scratch_folder() as folder:
         given = {"n_qubits": cell.n_qubits, "n_layers": cell.n_layers, "batch_size": cell.batch_size}
-        given["problem"] = str(write_problem(cell, Path(folder)))
+        given["problem"] = str(write_problem(cell, folder))
         if cell.cell not in ("memory", "first_call"):
             return interleave(
                 cell.arms, cell.threads, cell.processes, cell.budget_seconds, given, packages=PACKAGES, told=told
@@ -245,8 +244,8 @@ def _memory(cell: BenchCell, arm: ProcessArm, given: Mapping[str, Any]) -> list[
 
 def _first_call(cell: BenchCell, arm: ProcessArm, given: Mapping[str, Any], process: int) -> list[dict[str, Any]]:
     """Seconds to the end of the first step, libraries imported, with an empty cache of compiled kernels and a filled one."""
-    with tempfile.TemporaryDirectory() as cache:
-        variables = {"HYBRIDBENCH_CACHE_DIR": cache}
+    with paths.scratch_folder() as cache:
+        variables = {"HYBRIDBENCH_CACHE_DIR": str(cache)}
         return [
             row for part in ("empty cache", "filled cache") for row in _single(cell, arm, given, part, process, variables)
         ]

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 import hybridbench
+from hybridbench import paths
 from hybridbench.errors import BackendError, ConfigurationError, HybridbenchError
 from hybridbench.measurement.machine import provenance, this_machine
 from hybridbench.measurement.records import RecordStore, config_hash
@@ -240,7 +241,13 @@ def _pool(run: Callable[[Config], Rows], cluster: str, workers: int) -> Iterator
             deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
             # Who is silent for long is not dead here, where a death is seen at once: a laptop may have slept.
             with dask.config.set({"distributed.scheduler.worker-ttl": None}):
-                place = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", preload=[deaf])
+                place = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address=":0",
+                    preload=[deaf],
+                    local_directory=str(paths.scratch_dir() / "dask"),
+                )
             stack.enter_context(place)
         try:
             client = Client(place, timeout=CONNECT_SECONDS, set_as_default=False)
