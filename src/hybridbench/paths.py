@@ -33,7 +33,8 @@ def build_dir() -> Path:
     A relative name is taken from the checkout: the command line and the notebooks' kernels work in different folders.
     """
     given = os.environ.get("HYBRIDBENCH_BUILD")
-    return (root() / given).resolve() if given else root() / "build"
+    # Path.resolve raises where links go round in a circle, and this does not.
+    return Path(os.path.realpath(root() / given)) if given else root() / "build"
 
 
 def scratch_dir() -> Path:
@@ -55,7 +56,7 @@ def scratch_folder() -> Iterator[Path]:
 
 def relative(path: Path) -> str:
     """`path` relative to the checkout where it lies inside, for outputs that are committed."""
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))
     return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
 
 

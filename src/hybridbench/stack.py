@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +25,7 @@ from hybridbench.errors import StackError
 
 PENNYLANE = "0.41.1"
 LLVMLITE = "0.44"
+NUMBA_CUDA = "0.20"
 CPUINFO = Path("/proc/cpuinfo")
 INSTALL = "run 'make setup', or 'pip install --require-hashes -r requirements.lock'"
 
@@ -67,6 +68,19 @@ def check_package(name: str, why: str, least: str = "", exactly: str = "") -> No
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"[0-9]+", version)[:3])
+
+
+def refuse_keras_3(inputs: Iterable[object]) -> None:
+    """Refuse the symbols of which Keras 3 builds a model: no layer of Keras 2 can take them.
+
+    Raises:
+        StackError: one of `inputs` is such a symbol.
+    """
+    if any(type(value).__module__.startswith("keras.") for value in inputs):
+        raise StackError(
+            "A layer of Keras 2 was given to a model of Keras 3: build the model with tf.keras after 'import hybridbench', not "
+            "with keras."
+        )
 
 
 def is_command() -> bool:

@@ -63,8 +63,15 @@ def available_cores() -> int:
 
 
 def available_memory_bytes() -> int:
-    """Memory that can be allocated now without swapping, bytes."""
-    return psutil.virtual_memory().available
+    """Memory that can be allocated now without swapping, bytes; all there is where the system does not say."""
+    try:
+        return psutil.virtual_memory().available
+    except OSError:  # no /proc
+        return _memory_bytes()
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @cache
@@ -74,7 +81,7 @@ def this_machine() -> Machine:
     return Machine(
         cpu=_cpu_model(),
         cores=available_cores(),
-        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        memory_gib=round(_memory_bytes() / 2**30, 1),
         gpus="; ".join(gpus),
         driver=driver,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",

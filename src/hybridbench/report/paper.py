@@ -53,7 +53,9 @@ def render(source: str = "shipped", kind: str = "pdf", ppi: float = 90) -> list[
     with paths.scratch_folder() as folder:
         main = _stage(source, folder)
         try:
-            made = typst.Compiler(main, root=str(folder), ignore_system_fonts=True).compile(format=kind, ppi=ppi, timestamp=EPOCH)
+            made = typst.Compiler(main, root=str(folder), ignore_system_fonts=True).compile(
+                format=kind, ppi=ppi, timestamp=EPOCH
+            )
         except typst.TypstError as error:
             raise DataError(
                 f"The paper could not be made from the {source} records ({error.message}): run the notebooks, then "

@@ -41,6 +41,8 @@ WIDE = 12
 #: From this width on the shipped layer may not fit, and stands beside its graph.
 VERY_WIDE = 16
 PEERS_PYTHON = ".venv-peers/bin/python"
+#: More is a slip of the finger: a cell would take days.
+MOST_PROCESSES, MOST_SECONDS = 100, 3600
 PACKAGES = ("pennylane", "tensorflow", "tf-keras", "jax", "jaxlib", "llvmlite", "numpy")
 N_DIGITS = 1797
 _ARMS = "hybridbench.training.bench_arms"
@@ -131,8 +133,11 @@ def cells(peers: bool, chosen: Sequence[str] = (), processes: int = 3, seconds: 
         ConfigurationError: a name that is none, or a number below 1.
         BackendError: the peers' environment is not there.
     """
-    if processes < 1 or seconds <= 0:
-        raise ConfigurationError(f"processes is {processes} and seconds is {seconds}; both have to be positive.")
+    if not 1 <= processes <= MOST_PROCESSES or not 0 < seconds <= MOST_SECONDS:
+        raise ConfigurationError(
+            f"processes is {processes} and seconds is {seconds}; from 1 to {MOST_PROCESSES} processes and up to "
+            f"{MOST_SECONDS} seconds are allowed."
+        )
     if peers and not (paths.root() / PEERS_PYTHON).exists():
         raise BackendError(f"There is no {PEERS_PYTHON}, in which the peers run: 'make bench-peers' makes it.")
     threads = min(2, available_cores())

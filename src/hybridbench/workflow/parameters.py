@@ -134,7 +134,7 @@ def schema(notebook: str | Path, folder: Path | None = None) -> dict[str, Parame
     file = notebook_file(notebook, folder)
     try:
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(
             f"{paths.relative(file)} is not a readable notebook ({error}); take it from git."
         ) from error
