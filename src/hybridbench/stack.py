@@ -78,8 +78,8 @@ def refuse_keras_3(inputs: Iterable[object]) -> None:
     """
     if any(type(value).__module__.startswith("keras.") for value in inputs):
         raise StackError(
-            "A layer of Keras 2 was given to a model of Keras 3: build the model with tf.keras after 'import hybridbench', not "
-            "with keras."
+            "A layer of Keras 2 was given to a model of Keras 3: build the model with tf.keras after 'import hybridbench', "
+            "not with keras."
         )
 
 

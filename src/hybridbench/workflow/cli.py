@@ -23,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+#: The exit code of a command that Ctrl-C ends.
+STOPPED = 130
 #: What is wrong with a command line: typer brings click's class, or a copy of it.
 _USAGE = typer.BadParameter.__mro__[2]
 
@@ -60,11 +62,11 @@ def run_command(
 
     hybridbench run --profile full --param "05_optimizer_comparison.seeds=[0, 1, 2]"
     """
-    from hybridbench.workflow import run, verdict
-
     if show_list:
         _list_parameters(profile, param or [])
         return
+    from hybridbench.workflow import run, verdict
+
     run.run(profile, only or [], force, param or [])
     if not only:
         _finish(verdict.this_machines_rows())
@@ -255,10 +257,15 @@ def gpu_command(
         raise typer.Exit(1)
 
 
-def _stopped(store: RecordStore) -> typer.Exit:
+class Stopped(HybridbenchError):
+    """Ctrl-C, or the signal that ends a process."""
+
+    exit_code = STOPPED
+
+
+def _stopped(store: RecordStore) -> Stopped:
     kept = len(list(store.folder.glob("*.parquet")))
-    print(f"\nStopped. {kept} records are kept, and the same command goes on with what is missing.", file=sys.stderr)
-    return typer.Exit(130)
+    return Stopped(f"Stopped. {kept} records are kept, and the same command goes on with what is missing.")
 
 
 @app.command("measure")
@@ -647,9 +654,6 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("stopped. What was finished is kept, and the same command goes on with what is missing.")
-        sys.exit(130)
     except Exception as error:
         told = _sentence(error)
         if told is None:
@@ -657,6 +661,8 @@ def main() -> None:
         if told:
             _say(told)
         sys.exit(getattr(error, "exit_code", 2))
+    if code == STOPPED:  # typer turns Ctrl-C into it
+        _say("Stopped. What was finished is kept, and the same command goes on with what is missing.")
     sys.exit(code or 0)
 
 

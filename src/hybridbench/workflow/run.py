@@ -165,6 +165,7 @@ def _run_one(step: Step, upstream: list[str], report: _Report, notebooks: Path |
             cwd=str(source.parent),
             progress_bar=False,
             kernel_manager_class=_BoundKernelManager,
+            shutdown_kernel="immediate",  # asked politely, a kernel that is stopped in a cell shows tracebacks of its own
             # Without keys, the kernel writes a notice about plain-text traffic over the progress line.
             config=Config({"KernelManager": {"transport_encryption": "auto"}}),
             on_cell=report.cell,
@@ -173,6 +174,9 @@ def _run_one(step: Step, upstream: list[str], report: _Report, notebooks: Path |
     except (PapermillExecutionError, RuntimeError) as error:
         _strip(partial)
         raise NotebookFailed(_failure(step, error, partial, report)) from error
+    except OSError:  # no room for it: what is there is half a file
+        partial.unlink(missing_ok=True)
+        raise
     _strip(partial)
     seconds = time.monotonic() - start
     os.replace(partial, step.output)
@@ -230,7 +234,7 @@ def _prepare_kernel() -> None:
 
 
 def _digest(notebook: str, given: dict[str, Any], upstream: Sequence[str], notebooks: Path | None) -> str:
-    cells = json.loads(parameters.notebook_file(notebook, notebooks).read_text(encoding="utf-8"))["cells"]
+    cells = parameters.cells(parameters.notebook_file(notebook, notebooks))
     source = [[cell["cell_type"], "".join(cell["source"])] for cell in cells]
     values = parameters.defaults(notebook, notebooks) | given
     sums = paths.data_dir() / SUMS
@@ -275,7 +279,7 @@ def _advertised_seconds(notebook: str, given: dict[str, Any], notebooks: Path | 
     known = parameters.defaults(notebook, notebooks)
     if any(known[name] != value for name, value in given.items()):
         return None
-    return takes_seconds(json.loads(parameters.notebook_file(notebook, notebooks).read_text(encoding="utf-8"))["cells"])
+    return takes_seconds(parameters.cells(parameters.notebook_file(notebook, notebooks)))
 
 
 def takes_seconds(cells: Sequence[dict[str, Any]]) -> float | None:
