@@ -335,11 +335,12 @@ def unbound(source):
 LATER = {PACKAGE / "measurement" / "checksums.py"}
 
 
-@pytest.mark.parametrize(
-    "file", sorted(set(PACKAGE.rglob("*.py")) - LATER), ids=lambda file: file.relative_to(PACKAGE).as_posix()
-)
-def test_text_has_an_encoding_and_every_child_a_parent(file):
-    source = file.read_text(encoding="utf-8")
+FILES = {file.relative_to(PACKAGE).as_posix(): file for file in sorted(set(PACKAGE.rglob("*.py")) - LATER)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_text_has_an_encoding_and_every_child_a_parent(name):
+    source = FILES[name].read_text(encoding="utf-8")
     assert without_encoding(source) == []
     assert unbound(source) == []
 
