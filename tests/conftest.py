@@ -18,7 +18,8 @@ def caught(passed):
     lines = []
     for file in sorted(FAULTS.glob("*.toml")):
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
-        kinds = {case["name"]: case.get("kind", f"of a {table}") for table, cases in tables.items() for case in cases}
+        cases = [(case["name"], case.get("kind", table)) for table, own in tables.items() for case in own]
+        kinds = {name.encode("unicode_escape").decode(): kind for name, kind in cases}  # as pytest writes them
         own = [name.partition("[")[2].removesuffix("]") for name in passed if f"/test_faults_{file.stem}.py::" in f"/{name}"]
         found = Counter(kinds[name] for name in own if name in kinds)
         if found:

@@ -1,6 +1,7 @@
 """Commands that end badly: each with one sentence and its exit code, nothing half-written, no child left."""
 
 import ast
+import functools
 import os
 import random
 import signal
@@ -256,7 +257,7 @@ import os, subprocess, sys
 from hybridbench.children import bound
 if not os.path.exists({go!r}):
     open({kernel!r}, "w").write(str(os.getpid()))
-    subprocess.run(bound([sys.executable, "-c", {child!r}]))
+    subprocess.run(bound([sys.executable, "-c", {child!r}]), capture_output=True)
 """
 
 
@@ -296,11 +297,11 @@ def paths_below(folder, *names):
 
 
 # -------------------------------------------------------------------------------------------------- what the sources must be
+@functools.cache
 def calls(source):
     """Every call of a module: its node, and the name that is called."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call):
-            yield node, ast.unparse(node.func)
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [(node, ast.unparse(node.func)) for node in found]
 
 
 def without_encoding(source):
@@ -326,8 +327,9 @@ def unbound(source):
     """Lines that start a process that would outlive this one; git's ends by itself."""
     bad = []
     for node, name in calls(source):
-        command = ast.unparse(node.args[0]) if node.args else ""
-        bad += [f"line {node.lineno}"] if name in STARTED and not command.startswith(("bound(", "[*git", "command")) else []
+        if name in STARTED:
+            command = ast.unparse(node.args[0]) if node.args else ""
+            bad += [] if command.startswith(("bound(", "[*git", "command")) else [f"line {node.lineno}"]
     return bad
 
 
