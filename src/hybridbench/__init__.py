@@ -3,13 +3,22 @@
 Importing the package sets up Keras 2 and checks the stack; it does not import TensorFlow itself.
 """
 
+import sys
 from typing import Any
 
-from hybridbench.stack import prepare_stack
+from hybridbench.errors import StackError
+from hybridbench.stack import is_command, prepare_stack
 
 __version__ = "0.1.0"
 
-prepare_stack()
+try:
+    prepare_stack()
+except StackError as error:
+    # The command's own handling of errors lies below this import.
+    if not is_command():
+        raise
+    print(f"hybridbench: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def __getattr__(name: str) -> Any:

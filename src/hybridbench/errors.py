@@ -6,10 +6,13 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class HybridbenchError(Exception):
     """Base of every error that the suite raises on purpose."""
+
+    exit_code: ClassVar[int] = 2  #: of the command that it ends
 
 
 class ConfigurationError(HybridbenchError, ValueError):
@@ -26,6 +29,10 @@ class MemoryEstimateError(HybridbenchError, MemoryError):
 
 class DataError(HybridbenchError, RuntimeError):
     """A data or record file is missing, damaged or from another version."""
+
+
+class BusyError(HybridbenchError, RuntimeError):
+    """Another command works in the same build folder."""
 
 
 class TrainingDiverged(HybridbenchError, ArithmeticError):

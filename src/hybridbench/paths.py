@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hybridbench.errors import DataError
@@ -31,15 +33,30 @@ def build_dir() -> Path:
     A relative name is taken from the checkout: the command line and the notebooks' kernels work in different folders.
     """
     given = os.environ.get("HYBRIDBENCH_BUILD")
-    return (root() / given).resolve() if given else root() / "build"
+    # Path.resolve raises where links go round in a circle, and this does not.
+    return Path(os.path.realpath(root() / given)) if given else root() / "build"
+
+
+def scratch_dir() -> Path:
+    """Files that a command needs while it runs, within the build folder: the next command clears away what one left."""
+    return build_dir() / ".scratch"
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A new folder below `scratch_dir`, gone at the end."""
+    scratch_dir().mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=scratch_dir()) as folder:
+            yield Path(folder)
+    finally:
+        with suppress(OSError):  # others are in it still
+            scratch_dir().rmdir()
 
 
 def relative(path: Path) -> str:
     """`path` relative to the checkout where it lies inside, for outputs that are committed."""
-    try:
-        path = Path(path).resolve()
-    except (RuntimeError, OSError):  # links that lead in a circle
-        path = Path(os.path.abspath(path))
+    path = Path(os.path.realpath(path))
     return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
 
 
@@ -60,3 +77,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, whole or not at all."""
+    before = Path(path).read_bytes() if Path(path).is_file() else b""
+    write_atomically(path, before + f"{line}\n".encode())

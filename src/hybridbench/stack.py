@@ -14,38 +14,88 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 from hybridbench.errors import StackError
 
 PENNYLANE = "0.41.1"
+LLVMLITE = "0.44"
+NUMBA_CUDA = "0.20"
+CPUINFO = Path("/proc/cpuinfo")
+INSTALL = "run 'make setup', or 'pip install --require-hashes -r requirements.lock'"
 
 
 def _is_no_cast_notice(record: logging.LogRecord) -> bool:
     return "You are casting an input of type complex" not in record.getMessage()
 
 
+def processor_facts() -> str:
+    """What Linux says of the processor; empty where it says nothing, as in some containers."""
+    try:
+        return CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _has_avx2() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return platform.machine() == "x86_64" and cpuinfo.is_file() and " avx2" in cpuinfo.read_text()
+    return platform.machine() == "x86_64" and " avx2" in processor_facts()
+
+
+def check_package(name: str, why: str, least: str = "", exactly: str = "") -> None:
+    """Check that a package is installed, in the version that the suite needs.
+
+    Args:
+        name: as `pip` knows it.
+        why: what it is needed for, in words that end the sentence.
+        least, exactly: versions.
+
+    Raises:
+        StackError: it is not there, or another version is.
+    """
+    wanted = exactly or f"{least} or later"
+    try:
+        found = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        raise StackError(f"{name} is not installed, and the suite needs {wanted}, {why}: {INSTALL}.") from None
+    if found != exactly if exactly else _numbers(found) < _numbers(least):
+        raise StackError(f"{name} {found} is installed, and the suite needs {wanted}, {why}: {INSTALL}.")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"[0-9]+", version)[:3])
+
+
+def refuse_keras_3(inputs: Iterable[object]) -> None:
+    """Refuse the symbols of which Keras 3 builds a model: no layer of Keras 2 can take them.
+
+    Raises:
+        StackError: one of `inputs` is such a symbol.
+    """
+    if any(type(value).__module__.startswith("keras.") for value in inputs):
+        raise StackError(
+            "A layer of Keras 2 was given to a model of Keras 3: build the model with tf.keras after 'import hybridbench', "
+            "not with keras."
+        )
+
+
+def is_command() -> bool:
+    """Whether this process is the command `hybridbench`, and not a program that imports the package."""
+    return Path(sys.argv[0] if sys.argv else "").name == "hybridbench" or "hybridbench.workflow.cli" in sys.orig_argv[:4]
 
 
 def prepare_stack() -> None:
-    """Switch TensorFlow to Keras 2 and check the pinned PennyLane.
+    """Switch TensorFlow to Keras 2, and check PennyLane and llvmlite.
 
     Raises:
-        StackError: Keras 3 was used before the switch could be set, or PennyLane is another version.
+        StackError: Keras 3 was used before the switch could be set, or a package is not there or another version.
     """
-    found = metadata.version("pennylane")
-    if found != PENNYLANE:
-        raise StackError(
-            f"PennyLane {found} is installed, and the suite needs {PENNYLANE}, the last with KerasLayer: "
-            "run 'make setup', or 'pip install --require-hashes -r requirements.lock'."
-        )
+    check_package("PennyLane", "the last with KerasLayer", exactly=PENNYLANE)
+    check_package("llvmlite", "which compiles its kernels", least=LLVMLITE)
     # OpenBLAS has kernels for every kind of processor, and their rounding differs: principal components would too, and with
     # them every run at a rate at which training is chaotic. Those for Haswell serve wherever there is AVX2.
     if _has_avx2():
@@ -82,12 +132,17 @@ _START_NOTICES = re.compile(
 )
 
 
+def _nameless_file() -> BinaryIO:
+    """A file in memory where the system has such: no folder for temporary files needs to be there."""
+    return os.fdopen(os.memfd_create("notices"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+
+
 @contextmanager
 def _without_start_notices() -> Iterator[None]:
     """Hold back what C++ code writes to standard error, and pass on all but the known start-up notices."""
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with _nameless_file() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield

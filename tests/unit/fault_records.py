@@ -1,5 +1,6 @@
 """Small true records of every study, and what may be done to them: the words that `tests/faults/records.toml` uses."""
 
+import functools
 import json
 import os
 
@@ -103,6 +104,11 @@ def driver_told(name="gpu"):
 
 def frame(name):
     """The record of that name."""
+    return _frame(name).copy()
+
+
+@functools.cache
+def _frame(name):
     study, number = BASES[name]
     facts = sealed.provenance(sealed.GPU if name == "gpu" else "")
     table = pd.DataFrame([{**row, **facts, **COMMON} for row in _rows(name)])

@@ -1,6 +1,7 @@
 """Faults of records: strangers' and damaged ones, each refused with a sentence, and nothing is written because of it."""
 
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -194,3 +195,14 @@ def test_a_folder_of_another_shape_is_refused_by_the_command(place, monkeypatch,
     assert error.startswith("hybridbench: ")
     assert error.rstrip("\n").isprintable()
     assert everything(place) == before
+
+
+def test_a_run_of_the_tests_says_how_many_faults_were_caught():
+    told = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))["caught"]
+    named = "tests/unit/test_faults_records.py::test_a_fault[{}]"
+    cases = (*CASES, *FAULTS["profile"], *FAULTS["checksums"])
+    names = [case["name"].encode("unicode_escape").decode() for case in cases]
+    (line,) = told([*(named.format(name) for name in names), named.format("no case"), "tests/unit/test_x.py::test"])
+    assert line.startswith(f"faults of records caught: {len(names)} of {len(names)} (")
+    assert told([named.format(names[0])]) == [f"faults of records caught: 1 of {len(names)} (1 {CASES[0]['kind']})"]
+    assert told([]) == []

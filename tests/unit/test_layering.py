@@ -10,7 +10,7 @@ import pytest
 import hybridbench
 
 PACKAGE = Path(hybridbench.__file__).parent
-FOUNDATION = {"errors", "paths", "progress", "stack"}
+FOUNDATION = {"children", "errors", "lock", "paths", "progress", "stack"}
 ALLOWED = {
     "measurement": set(),
     "tasks": {"measurement"},

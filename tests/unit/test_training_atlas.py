@@ -325,7 +325,7 @@ def test_the_short_grid_gives_every_route_enough_cells_for_a_model():
 
 
 @pytest.mark.parametrize("timed", [True, False])
-def test_gpu_rows_are_proven_and_a_cell_without_any_needs_no_proof(tmp_path, monkeypatch, capsys, timed):
+def test_gpu_rows_are_proven_and_a_cell_without_any_needs_no_proof(monkeypatch, timed):
     """The driver is made up; a GPU that did nothing is refused by the real watch, tested with it."""
     gpu = next(route for route in atlas.ROUTES if route.gpu)
 
@@ -345,9 +345,7 @@ def test_gpu_rows_are_proven_and_a_cell_without_any_needs_no_proof(tmp_path, mon
     row = {"arm": gpu.arm, "part": "step", "note": ""} | ({"seconds": 1.0, "sample": 0} if timed else {})
     monkeypatch.setattr(atlas, "GpuWatch", Watch)
     monkeypatch.setattr(atlas, "_time_cell", lambda *_: [row])
-    answer = tmp_path / "answer.json"
-    question = json.dumps({"cell": dataclasses.asdict(own), "answer": str(answer)})
-    monkeypatch.setattr("sys.stdin", io.StringIO(question + "\n"))
-    atlas._main()
-    assert capsys.readouterr().out == "answered\n"
-    assert json.loads(answer.read_text())["proof"] == ({"gpu": "Test GPU"} if timed else None)
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(dataclasses.asdict(own)) + "\n"))
+    channel = io.StringIO()
+    atlas._main(channel)
+    assert json.loads(channel.getvalue())["proof"] == ({"gpu": "Test GPU"} if timed else None)

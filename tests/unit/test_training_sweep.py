@@ -171,7 +171,7 @@ def test_a_configuration_that_kills_its_workers_is_named(store, monkeypatch):
         ({"cluster": "tcp://host"}, "cluster is 'tcp://host', and must be .* an address as 'tcp://host:8786'"),
         ({"cluster": "tcp://host:port"}, "cluster is 'tcp://host:port'"),
         ({"cluster": "tcp://:8786"}, "cluster is 'tcp://:8786'"),
-        ({"workers": 0}, "workers is 0, and must be a whole number of at least 1"),
+        ({"workers": 0}, "workers is 0, and must be a whole number from 1 to 256"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused(store, given, message):

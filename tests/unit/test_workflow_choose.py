@@ -123,7 +123,7 @@ def test_another_machine_can_be_named(own):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"qubits": 0}, "qubits is 0, and has to be at least 1"),
+        ({"qubits": 0}, "qubits is 0, and has to be from 1 to 1000000"),
         ({"batch": -3}, "batch is -3"),
         ({"layers": 0}, "layers is 0"),
         ({"precision": "float32"}, "Unknown precision 'float32'"),

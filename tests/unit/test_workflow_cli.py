@@ -214,7 +214,7 @@ def test_study_says_how_to_use_several_machines():
             ("--problem", "basins", "--model", "classical"),
             "no such trials: problems basins and original have the hybrid model only",
         ),
-        (("--workers", "0"), "workers is 0, and must be a whole number of at least 1"),
+        (("--workers", "0"), "workers is 0, and must be a whole number from 1 to 256"),
         (("--scheduler", "host:8786"), "cluster is 'host:8786', and must be 'local', 'here' or an address"),
         (("--scheduler", "tcp://127.0.0.1:1"), "No Dask scheduler answers at tcp://127.0.0.1:1"),
     ],

@@ -428,7 +428,8 @@ def write_claims(source: str = "shipped", path: Path | None = None) -> Path:
     ]
     quoted = {name: number.as_dict() for name, number in _numbers(records, decided).items()}
     content = {"claims": ledger, "numbers": quoted}
-    paths.write_atomically(path, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    paths.write_atomically(path, f"{text}\n")
     return path
 
 

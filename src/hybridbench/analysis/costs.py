@@ -143,10 +143,11 @@ def least_relative(counts: np.ndarray, seconds: np.ndarray, start: np.ndarray | 
         seconds: shape (cells,).
         start: coefficients to begin with; those of non-negative relative least squares where left out.
     """
-    relative = counts / seconds[:, None]
+    sound = np.isfinite(seconds).all() and (seconds > 0).all()
+    relative = counts / seconds[:, None] if sound else np.zeros_like(counts)
     used = relative.max(axis=0, initial=0.0) > 0
     # SciPy's solver frees memory twice where a matrix has no columns, which ends the interpreter.
-    if not (used.any() and np.isfinite(seconds).all() and (seconds > 0).all()):
+    if not used.any():
         raise DataError("A cost model needs times above 0 and work in at least one cell: measure again.")
     # In units in which a coefficient of 1 explains a whole cell: a launch takes microseconds, an operation picoseconds.
     scale = relative[:, used].max(axis=0)

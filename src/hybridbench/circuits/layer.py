@@ -24,6 +24,7 @@ from hybridbench.engine.backends import BACKENDS, check_memory, make_device, sta
 from hybridbench.engine.compiler import UnsupportedCircuit
 from hybridbench.engine.verification import check_verify, compare
 from hybridbench.errors import ConfigurationError, check_name
+from hybridbench.stack import refuse_keras_3
 
 import pennylane as qml  # isort: skip  (TensorFlow first, with its start-up notices held back)
 from tensorflow.python.saved_model.save_context import in_save_context  # isort: skip
@@ -118,6 +119,19 @@ class KerasLayer(qml.qnn.KerasLayer):
             cuda.require()
         self._dynamic = False
         self._kept = _Kept()
+
+    def __format__(self, how: str) -> str:
+        # Keras 3 refuses the layer with this text in its sentence; there is no other way to tell its user why.
+        return f"{super().__format__(how)}, a layer of Keras 2: build its model with tf.keras, not with keras"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Check that the inputs are not symbols of Keras 3, and evaluate the circuit as any Keras layer does.
+
+        Raises:
+            StackError: they are.
+        """
+        refuse_keras_3((*args, *kwargs.values()))
+        return super().__call__(*args, **kwargs)
 
     def call(self, inputs: Any) -> Any:
         """Evaluate the circuit.

@@ -22,7 +22,8 @@ from hybridbench.engine import passes as P
 from hybridbench.engine.cpu import REAL, checked, with_phase, with_phase_gradient
 from hybridbench.engine.encoding import encode
 from hybridbench.engine.program import Angle, Kind, Program
-from hybridbench.errors import BackendError, ConfigurationError, MemoryEstimateError, check_name
+from hybridbench.errors import BackendError, ConfigurationError, MemoryEstimateError, StackError, check_name
+from hybridbench.stack import NUMBA_CUDA, check_package
 
 #: Shared memory that every NVIDIA GPU gives a block of threads without asking, bytes.
 SHARED_BYTES = 48 * 1024
@@ -63,6 +64,10 @@ def require() -> ModuleType:
             "The CUDA engine needs numba-cuda, which is not installed. Nothing ran; install the packages of "
             "requirements-gpu.lock, or use engine='cpu'."
         )
+    try:
+        check_package("numba-cuda", "which compiles the kernels of the CUDA engine", least=NUMBA_CUDA)
+    except StackError as error:
+        raise BackendError(f"{error} Nothing ran.") from error
     from numba import cuda
     from numba.core.errors import NumbaPerformanceWarning
 

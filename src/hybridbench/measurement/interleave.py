@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 
 from hybridbench import paths
+from hybridbench.children import bound
 from hybridbench.measurement.evidence import TimingError, check_same_work
 from hybridbench.measurement.machine import available_memory_bytes
 from hybridbench.measurement.timing import THREAD_VARIABLES, Arm
@@ -98,7 +99,7 @@ class Worker:
         python = str(paths.root() / arm.python) if arm.python else sys.executable
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
         self._process = subprocess.Popen(
-            [python, "-P", str(WORKER), json.dumps(question)],
+            bound([python, "-P", str(WORKER), json.dumps(question)]),
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

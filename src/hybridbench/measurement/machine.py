@@ -10,12 +10,12 @@ import subprocess
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 
 import psutil
 
 from hybridbench import paths
 from hybridbench.measurement.proof import visible_gpus
+from hybridbench.stack import processor_facts
 
 RECORDED_PACKAGES = (
     "pennylane",
@@ -53,12 +53,8 @@ class Machine:
 
 
 def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), flags=re.MULTILINE)
-        if found:
-            return found.group(1).strip()
-    return platform.processor() or platform.machine()
+    found = re.search(r"^model name\s*:\s*(.+)$", processor_facts(), flags=re.MULTILINE)
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
 def available_cores() -> int:
@@ -67,8 +63,15 @@ def available_cores() -> int:
 
 
 def available_memory_bytes() -> int:
-    """Memory that can be allocated now without swapping, bytes."""
-    return psutil.virtual_memory().available
+    """Memory that can be allocated now without swapping, bytes; all there is where the system does not say."""
+    try:
+        return psutil.virtual_memory().available
+    except OSError:  # no /proc
+        return _memory_bytes()
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @cache
@@ -78,7 +81,7 @@ def this_machine() -> Machine:
     return Machine(
         cpu=_cpu_model(),
         cores=available_cores(),
-        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        memory_gib=round(_memory_bytes() / 2**30, 1),
         gpus="; ".join(gpus),
         driver=driver,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -90,9 +93,13 @@ def commit() -> str:
     """The commit of the checkout, with "+changes" where files differ from it; "unknown" outside git."""
     git = ["git", "-C", str(paths.root())]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, encoding="utf-8", check=True).stdout.strip()
         status = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no", "--", "src"], capture_output=True, text=True, check=True
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", "src"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -306,9 +306,10 @@ def _check_commits(table: pd.DataFrame, study: str) -> None:
     named = {commit: str(commit).removesuffix("+changes") for commit in table["commit"].unique()}
     asked = "".join(f"{name}^{{commit}}\n" for name in named.values())
     git = ["git", "-C", str(paths.root())]
+    pipes = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "check": True}
     try:
-        shallow = subprocess.run([*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True, check=True)
-        found = subprocess.run([*git, "cat-file", "--batch-check"], input=asked, capture_output=True, text=True, check=True)
+        shallow = subprocess.run([*git, "rev-parse", "--is-shallow-repository"], **pipes)
+        found = subprocess.run([*git, "cat-file", "--batch-check"], input=asked, **pipes)
     except (OSError, subprocess.CalledProcessError):
         return  # no git here, or no repository: nobody can be asked
     if shallow.stdout.strip() == "true":

@@ -20,16 +20,16 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from hybridbench import paths
+from hybridbench.children import answers, bound
 from hybridbench.errors import ConfigurationError
 from hybridbench.measurement import evidence
 from hybridbench.measurement.columns import MOST_SAMPLES
@@ -327,25 +327,24 @@ def measure(
     """
     evidence.refuse_simulator(os.environ, [arm.name for arm in cell.arms if arm.gpu])
     what = f"Timing of cell {cell.cell!r} at {cell.n_qubits} qubits"
-    with tempfile.TemporaryDirectory() as folder:
-        question, answer = Path(folder, "cell.json"), Path(folder, "rows.json")
-        question.write_text(json.dumps(asdict(cell)))
-        command = [sys.executable, "-m", "hybridbench.measurement.timing", str(question), str(answer)]
-        try:
-            done = subprocess.run(
-                command,
-                env={**os.environ, **_environment(cell)},
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=limit,
-            )
-        except subprocess.TimeoutExpired as late:
-            raise TimeLimitReached(f"{what} was stopped after {limit:.0f} s; nothing of it was kept.") from late
-        if done.returncode != 0 or not answer.is_file():
-            last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
-            raise TimingError(f"{what} failed: {last}")
-        found = json.loads(answer.read_text())
+    # Both ways go through pipes: a process that is killed leaves no file behind.
+    try:
+        done = subprocess.run(
+            bound([sys.executable, "-m", "hybridbench.measurement.timing"]),
+            input=json.dumps(asdict(cell)),
+            env={**os.environ, **_environment(cell)},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise TimeLimitReached(f"{what} was stopped after {limit:.0f} s; nothing of it was kept.") from late
+    if done.returncode != 0 or not done.stdout.endswith("\n"):
+        last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
+        raise TimingError(f"{what} failed: {last}")
+    found = json.loads(done.stdout)
     if found["proof"]:
         write_answers(cell, cell.cell, found["proof"], found["polls"], log)
     return found["rows"], found["proof"]
@@ -353,11 +352,8 @@ def measure(
 
 def write_answers(config: Any, cell: str, proof: Mapping[str, Any], polls: Sequence[Any], log: Path | None = None) -> None:
     """Append every answer of the driver while a cell was taken: no record with a GPU's times is shipped without them."""
-    log = log or paths.build_dir() / LOG
-    log.parent.mkdir(parents=True, exist_ok=True)
     line = {"record": config_hash(config), "cell": cell, "proof": proof, "polls": polls}
-    with log.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    paths.append_line(log or paths.build_dir() / LOG, json.dumps(line))
 
 
 def measure_missing(cells: Sequence[TimingCell], store: RecordStore) -> Any:
@@ -370,8 +366,8 @@ def measure_missing(cells: Sequence[TimingCell], store: RecordStore) -> Any:
     return store.read(cells)
 
 
-def _main(question: str, answer: str) -> None:
-    given = json.loads(Path(question).read_text())
+def _main(channel: TextIO) -> None:
+    given = json.load(sys.stdin)
     cell = TimingCell(**{**given, "arms": tuple(Arm(**arm) for arm in given["arms"])})
     proof, polls = None, []
     if _needs_gpu(cell):
@@ -380,8 +376,8 @@ def _main(question: str, answer: str) -> None:
         proof, polls = watch.proof().as_dict(), watch.log
     else:
         rows = time_here(cell)
-    Path(answer).write_text(json.dumps({"rows": rows, "proof": proof, "polls": polls}))
+    print(json.dumps({"rows": rows, "proof": proof, "polls": polls}), file=channel, flush=True)
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    _main(answers())

@@ -6,7 +6,6 @@ goes to standard error. The first question comes as the argument; its answer say
 """
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -17,8 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
-
-PR_SET_PDEATHSIG, SIGKILL = 1, 9
 
 
 def _numbers(result: Any) -> list[float]:
@@ -75,7 +72,7 @@ def _take(call: Callable[[], Any], samples: int, calls: int, warmup: int) -> lis
 
 def _peak_memory_mib() -> float:
     """Most memory that this program has held at once, MiB. On Linux without what the process was before it became this."""
-    with contextlib.suppress(OSError), open("/proc/self/status") as status:
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="utf-8") as status:
         for line in status:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
@@ -94,11 +91,10 @@ def main(question: str) -> None:
     """Build the arm that `question` describes, then answer requests {"samples", "calls", "warmup"} until the input ends."""
     given = json.loads(question)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)  # a stopped process would outlive a killed parent for ever
         os.sched_setaffinity(0, given["cores"])
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as score:
             score.write("1000")  # where memory runs out this process goes first, and the parent tells of it
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
 
     def answer(**what: Any) -> None:

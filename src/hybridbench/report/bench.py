@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from hybridbench import paths
 from hybridbench.analysis.bench import BASELINES, PEER, SIZE, findings
 from hybridbench.report import plots
 from hybridbench.report.figures import save_figure
@@ -97,10 +98,9 @@ def write(table: pd.DataFrame, folder: Path) -> tuple[str, list[Path]]:
         f"at a time; commit {first['commit']}."
     )
     text = page(found, about)
-    folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "bench.md", folder / "bench.csv"]
-    files[0].write_text(text)
-    found.to_csv(files[1], index=False)
+    paths.write_atomically(files[0], text)
+    paths.write_atomically(files[1], found.to_csv(index=False))
     if (found["quantity"] == "step").any():
         files += save_figure(plots.bench_steps(table), "bench_steps", CAPTION, ALT, {"bench": table}, folder)
     return text, files

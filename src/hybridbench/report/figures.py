@@ -6,8 +6,6 @@ import base64
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,15 +83,10 @@ def save_figure(
             buffer = io.BytesIO()
             fig.savefig(buffer, format=kind, metadata=metadata, bbox_inches="tight")
             made[kind] = buffer.getvalue()
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        for kind, content in made.items():
-            part = Path(temporary) / f"{name}.{kind}"
-            part.write_bytes(content)
-            os.replace(part, folder / part.name)
-            written.append(folder / part.name)
-    return written
+    written = {folder / f"{name}.{kind}": content for kind, content in made.items()}
+    for file, content in written.items():
+        paths.write_atomically(file, content)
+    return list(written)
 
 
 def show(fig: Figure, alt: str) -> None:

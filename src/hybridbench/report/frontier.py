@@ -226,7 +226,24 @@ def descent_say(table: pd.DataFrame) -> str:
         ]
         parts.append(f"{_name(ansatz)}, {_depth(depth)}: {', '.join(counts)}")
     steps, seeds = int(found["steps"].max()), int(found["seeds"].max())
-    return f"On {widest} qubits, of {seeds} random starts so many trained within {steps} steps: {'; '.join(parts)}."
+    text = f"On {widest} qubits, of {seeds} random starts so many trained within {steps} steps: {'; '.join(parts)}."
+    return f"{text} {_noise_helps(found[found['n_qubits'] == widest])}"
+
+
+def _noise_helps(found: pd.DataFrame) -> str:
+    """In how many cases more starts trained with the noise of shots than without, and in how many none did at all."""
+    trained = found.pivot_table(index=["ansatz", "n_layers", "cost"], columns="shots", values="trained")
+    noisy = trained.drop(columns=0, errors="ignore").max(axis=1)
+    none = int((trained.max(axis=1) == 0).sum())
+    text = f"In {none} of {len(trained)} cases no start trained, with exact gradients or with shots."
+    if 0 in trained and (more := noisy > trained[0]).any():
+        ansatz, depth, cost = (noisy - trained[0]).idxmax()
+        best, exact = noisy[ansatz, depth, cost], trained[0][ansatz, depth, cost]
+        text = (
+            f"In {more.sum()} cases more starts trained with shots than with exact gradients, by most in {_name(ansatz)}, "
+            f"{_depth(depth)}, {cost} cost: {best:.0f} against {exact:.0f}. {text}"
+        )
+    return text
 
 
 # ------------------------------------------------------------------------------------------------------------------ memory

@@ -65,6 +65,7 @@ GALLERY: dict[str, Entry] = {
         "Stacked horizontal bars, one a simulator and size: shares of classical forward and backward, quantum forward "
         "and backward, update and Python in a training step.",
         "parts",
+        says=plots.step_parts_say,
     ),
     "batching": Entry(
         plots.batching,
@@ -73,6 +74,7 @@ GALLERY: dict[str, Entry] = {
         "One panel a number of qubits: step time in milliseconds over the batch size, both axes logarithmic, for the "
         "loop over samples and for the broadcast batch.",
         "batching",
+        says=plots.batching_say,
     ),
     "compilation": Entry(
         plots.compilation,

@@ -7,7 +7,6 @@ and no clock.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import typst
@@ -56,10 +55,12 @@ def render(source: str = "shipped", kind: str = "pdf", ppi: float = 90) -> list[
     Raises:
         DataError: `claims.json` or a figure is missing or was changed, or the text quotes a number that is not there.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        main = _stage(source, Path(folder))
+    with paths.scratch_folder() as folder:
+        main = _stage(source, folder)
         try:
-            made = typst.Compiler(main, root=folder, ignore_system_fonts=True).compile(format=kind, ppi=ppi, timestamp=EPOCH)
+            made = typst.Compiler(main, root=str(folder), ignore_system_fonts=True).compile(
+                format=kind, ppi=ppi, timestamp=EPOCH
+            )
         except typst.TypstError as error:
             raise DataError(
                 f"The paper could not be made from the {source} records ({error.message}): run the notebooks, then "

@@ -175,6 +175,41 @@ def batching(timing: pd.DataFrame) -> Figure:
     return fig
 
 
+def batching_say(timing: pd.DataFrame) -> str:
+    """What the smallest and the largest batch take, and where two processes' difference shows."""
+    rows = _steps(_cell(timing, "batching"))
+    medians = 1e3 * rows.groupby(["n_qubits", "arm", "batch_size"])["seconds"].median().unstack()
+    parts, falls = [], False
+    for n_qubits, of_size in medians.groupby("n_qubits"):
+        small, large = of_size.columns.min(), of_size.columns.max()
+        times = of_size.droplevel("n_qubits")[[small, large]]
+        each = [f"{arm} {times.loc[arm, small]:.0f} and {times.loc[arm, large]:.0f} ms" for arm in in_order(times.index)]
+        parts.append(f"{n_qubits} qubits, batches of {small} and {large}: {', '.join(each)}")
+        falls |= bool((times[large] < times[small]).any())
+    text = f"{'; '.join(parts)}."
+    if falls:
+        text += (
+            " A larger batch cannot be less work: that fall is noise between two processes, since each batch size was timed "
+            "in a process of its own."
+        )
+    return text
+
+
+def part_shares(timing: pd.DataFrame) -> pd.DataFrame:
+    """Percent of a step by part: one row per arm and size (cell "parts")."""
+    rows = _cell(timing, "parts")
+    medians = rows[rows["part"] != "step"].groupby(["arm", "n_qubits", "batch_size", "part"])["seconds"].median().unstack()
+    return 100 * medians.div(medians.sum(axis=1), axis=0)
+
+
+def step_parts_say(timing: pd.DataFrame) -> str:
+    """The range over arms and sizes of what the circuit, Keras's Python and the update take of a step."""
+    shares = part_shares(timing)
+    circuit = shares[[part for part in shares if part.startswith("quantum")]].sum(axis=1)
+    parts = {"circuit": circuit, "Python around the parts": shares["python"], "update": shares["update"]}
+    return f"Of a step: {', '.join(f'{name} {own.min():.0f} to {own.max():.0f} %' for name, own in parts.items())}."
+
+
 def compilation(timing: pd.DataFrame) -> Figure:
     """First call and steady step of eager, graph and XLA execution, and the steps that pay for it (cell "compile")."""
     rows = _steps(_cell(timing, "compile"))

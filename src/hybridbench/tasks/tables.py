@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -63,19 +61,6 @@ def _csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def _write_whole(text: str, target: Path) -> None:
-    """Write a file that appears whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
 def write_tables(folder: Path) -> list[Path]:
     """Make every shipped table and write `tasks/<name>.csv`, `DATASHEET.md` and `SHA256SUMS` below `folder`.
 
@@ -85,9 +70,9 @@ def write_tables(folder: Path) -> list[Path]:
     written = []
     for name, table in tables.items():
         target = folder / "tasks" / f"{name}.csv"
-        _write_whole(_csv(table), target)
+        paths.write_atomically(target, _csv(table))
         written.append(target)
-    _write_whole(datasheet(tables), folder / "DATASHEET.md")
+    paths.write_atomically(folder / "DATASHEET.md", datasheet(tables))
     write_checksums(folder)
     return written
 

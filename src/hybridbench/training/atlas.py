@@ -30,12 +30,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 from scipy.stats import qmc
 
+from hybridbench.children import answers, bound
 from hybridbench.engine.backends import BYTES_PER_AMPLITUDE, usable
 from hybridbench.errors import ConfigurationError
 from hybridbench.measurement.machine import available_cores, available_memory_bytes
@@ -426,11 +426,11 @@ class _Process:
     def __init__(self, threads: int, gpu: bool) -> None:
         environment = {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}}
         environment["HYBRIDBENCH_TF_GPU"] = "1" if gpu else "0"
-        self._folder = tempfile.TemporaryDirectory()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "hybridbench.training.atlas"],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
+            bound([sys.executable, "-m", "hybridbench.training.atlas"]),
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            encoding="utf-8", errors="replace",
         )  # fmt: skip
 
     def time(self, cell: AtlasCell, most_seconds: float) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -440,7 +440,6 @@ class _Process:
             TookTooLong: there was no answer after `most_seconds`; the process is ended.
             TimingError: the process ended, or an arm failed; says which cell and with what.
         """
-        answer = Path(self._folder.name, "answer.json")
         late = threading.Event()
 
         def stop() -> None:
@@ -450,7 +449,7 @@ class _Process:
         timer = threading.Timer(most_seconds, stop)
         timer.start()
         try:
-            found = self._answer(cell, answer)
+            found = self._answer(cell)
         finally:
             timer.cancel()
         if found is None and late.is_set():
@@ -467,15 +466,13 @@ class _Process:
             write_answers(cell, STUDY, found["proof"], found["polls"])
         return found["rows"], found["proof"]
 
-    def _answer(self, cell: AtlasCell, answer: Path) -> dict[str, Any] | None:
+    def _answer(self, cell: AtlasCell) -> dict[str, Any] | None:
         """What the process answers; None where it ended instead."""
         with suppress(BrokenPipeError):  # it has ended already, and its output has the end too
-            self._process.stdin.write(json.dumps({"cell": asdict(cell), "answer": str(answer)}) + "\n")
+            self._process.stdin.write(json.dumps(asdict(cell)) + "\n")
             self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.strip() == "answered":
-                return json.loads(answer.read_text())
-        return None
+        line = self._process.stdout.readline()
+        return json.loads(line) if line.endswith("\n") else None
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -485,7 +482,6 @@ class _Process:
             self._process.stdin.close()
         self._process.stdout.close()
         self._errors.close()
-        self._folder.cleanup()
 
 
 @dataclass(frozen=True)
@@ -570,10 +566,9 @@ def run(
     return store.read(have) if have else pd.DataFrame(), left
 
 
-def _main() -> None:
+def _main(channel: TextIO) -> None:
     for line in sys.stdin:
-        question = json.loads(line)
-        given = question["cell"]
+        given = json.loads(line)
         cell = AtlasCell(**{**given, "arms": tuple(Arm(**arm) for arm in given["arms"])})
         proof, polls = None, []
         if any(arm.gpu for arm in cell.arms):
@@ -584,9 +579,8 @@ def _main() -> None:
                 proof, polls = watch.proof().as_dict(), watch.log
         else:
             rows = _time_cell(cell)
-        Path(question["answer"]).write_text(json.dumps({"rows": rows, "proof": proof, "polls": polls}))
-        print("answered", flush=True)
+        print(json.dumps({"rows": rows, "proof": proof, "polls": polls}), file=channel, flush=True)
 
 
 if __name__ == "__main__":
-    _main()
+    _main(answers())

@@ -8,7 +8,6 @@ in a process of its own (`hybridbench.measurement.interleave`), and the factorie
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +41,8 @@ WIDE = 12
 #: From this width on the shipped layer may not fit, and stands beside its graph.
 VERY_WIDE = 16
 PEERS_PYTHON = ".venv-peers/bin/python"
+#: More is a slip of the finger: a cell would take days.
+MOST_PROCESSES, MOST_SECONDS = 100, 3600
 PACKAGES = ("pennylane", "tensorflow", "tf-keras", "jax", "jaxlib", "llvmlite", "numpy")
 N_DIGITS = 1797
 _ARMS = "hybridbench.training.bench_arms"
@@ -132,8 +133,11 @@ def cells(peers: bool, chosen: Sequence[str] = (), processes: int = 3, seconds: 
         ConfigurationError: a name that is none, or a number below 1.
         BackendError: the peers' environment is not there.
     """
-    if processes < 1 or seconds <= 0:
-        raise ConfigurationError(f"processes is {processes} and seconds is {seconds}; both have to be positive.")
+    if not 1 <= processes <= MOST_PROCESSES or not 0 < seconds <= MOST_SECONDS:
+        raise ConfigurationError(
+            f"processes is {processes} and seconds is {seconds}; from 1 to {MOST_PROCESSES} processes and up to "
+            f"{MOST_SECONDS} seconds are allowed."
+        )
     if peers and not (paths.root() / PEERS_PYTHON).exists():
         raise BackendError(f"There is no {PEERS_PYTHON}, in which the peers run: 'make bench-peers' makes it.")
     threads = min(2, available_cores())
@@ -197,9 +201,9 @@ def measure(cell: BenchCell, told: Callable[[int], None] = lambda process: None)
     Raises:
         TimingError: two arms do not do the same work.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with paths.scratch_folder() as folder:
         given = {"n_qubits": cell.n_qubits, "n_layers": cell.n_layers, "batch_size": cell.batch_size}
-        given["problem"] = str(write_problem(cell, Path(folder)))
+        given["problem"] = str(write_problem(cell, folder))
         if cell.cell not in ("memory", "first_call"):
             return interleave(
                 cell.arms, cell.threads, cell.processes, cell.budget_seconds, given, packages=PACKAGES, told=told
@@ -245,8 +249,8 @@ def _memory(cell: BenchCell, arm: ProcessArm, given: Mapping[str, Any]) -> list[
 
 def _first_call(cell: BenchCell, arm: ProcessArm, given: Mapping[str, Any], process: int) -> list[dict[str, Any]]:
     """Seconds to the end of the first step, libraries imported, with an empty cache of compiled kernels and a filled one."""
-    with tempfile.TemporaryDirectory() as cache:
-        variables = {"HYBRIDBENCH_CACHE_DIR": cache}
+    with paths.scratch_folder() as cache:
+        variables = {"HYBRIDBENCH_CACHE_DIR": str(cache)}
         return [
             row for part in ("empty cache", "filled cache") for row in _single(cell, arm, given, part, process, variables)
         ]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridbench import paths
+from hybridbench.children import bound
 from hybridbench.errors import ConfigurationError, check_name
 from hybridbench.measurement import evidence
 from hybridbench.measurement.machine import available_cores, this_machine
@@ -341,18 +342,16 @@ def check_engine(seconds: float) -> dict[str, Any]:
         TimingError: a difference above the tolerance, no kernel launched, or a process that failed: nothing is timed then.
     """
     evidence.refuse_simulator(os.environ, ["engine, gpu"])
-    command = [sys.executable, "-m", ENGINE_ARMS]
+    command = bound([sys.executable, "-m", ENGINE_ARMS])
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=seconds)
     except subprocess.TimeoutExpired as late:
         raise TimeLimitReached(f"The check of the CUDA engine was stopped after {seconds:.0f} s.") from late
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
         raise TimingError(f"The CUDA engine could not be compared with default.qubit: {last}")
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    folder().mkdir(parents=True, exist_ok=True)
-    with (folder() / "proof.jsonl").open("a") as file:
-        file.write(json.dumps({"check": "engine", **found}) + "\n")
+    paths.append_line(folder() / "proof.jsonl", json.dumps({"check": "engine", **found}))
     return judge(found)
 
 

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 import hybridbench
+from hybridbench import paths
 from hybridbench.errors import BackendError, ConfigurationError, HybridbenchError
 from hybridbench.measurement.machine import provenance, this_machine
 from hybridbench.measurement.records import RecordStore, config_hash
@@ -48,6 +49,8 @@ CONNECT_SECONDS, WORKERS_SECONDS = 10.0, 600.0
 LOOK_SECONDS = 2.0
 #: Tasks that a worker has at once: one that runs, and one so that it need not wait for the next.
 IN_FLIGHT = 2
+#: Processes of a local cluster: more are a slip of the finger, and would bring the machine down.
+MOST_WORKERS = 256
 #: Workers that may die while running the same task.
 MOST_DEATHS = 3
 
@@ -127,8 +130,8 @@ def run_plans(
     """
     if cluster not in ("here", "local") and not _is_address(cluster):
         raise ConfigurationError(f"cluster is {cluster!r}, and must be 'local', 'here' or an address as 'tcp://host:8786'.")
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ConfigurationError(f"workers is {workers!r}, and must be a whole number of at least 1.")
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS:
+        raise ConfigurationError(f"workers is {workers!r}, and must be a whole number from 1 to {MOST_WORKERS}.")
     state = _Plans(store, plans)
     first = [(number, state.advance(number)) for number in range(len(plans))]
     if not state.total:
@@ -241,7 +244,11 @@ def _pool(run: Callable[[Config], Rows], cluster: str, workers: int) -> Iterator
             # Who is silent for long is not dead here, where a death is seen at once: a laptop may have slept.
             with dask.config.set({"distributed.scheduler.worker-ttl": None}):
                 place = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", preload=[deaf]
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",
+                    preload=[deaf],
+                    local_directory=str(paths.scratch_dir() / "dask"),
                 )
             stack.enter_context(place)
         try:

@@ -16,6 +16,8 @@ from hybridbench.measurement.machine import this_machine
 
 HEADER = ("route", "states", "a training step", "times as fast as shipped", "evidence (qubits, layers, batch)")
 PRECISIONS = ("complex64", "complex128")
+#: A size above it is a slip of the finger, and 2 to the power of it no number.
+MOST = 10**6
 TOO_FEW = "too few cells"
 #: Processors whose datasheets are asked where no GPU was measured.
 SHOWN_HARDWARE = ("T4", "A100", "H100")
@@ -83,8 +85,8 @@ def advise(
         DataError: the source has no records of the atlas.
     """
     for name, value in (("qubits", qubits), ("batch", batch), ("layers", layers)):
-        if value < 1:
-            raise ConfigurationError(f"{name} is {value}, and has to be at least 1.")
+        if not 1 <= value <= MOST:
+            raise ConfigurationError(f"{name} is {str(value)[:20]}, and has to be from 1 to {MOST}.")
     if precision:
         check_name("precision", precision, PRECISIONS)
     try:

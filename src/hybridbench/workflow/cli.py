@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +22,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+#: The exit code of a command that Ctrl-C ends.
+STOPPED = 130
+#: What is wrong with a command line: typer brings click's class, or a copy of it.
+_USAGE = typer.BadParameter.__mro__[2]
 
 Profile = Annotated[str, typer.Option("--profile", "-p", help="Which parameters: a file in profiles/, without .yaml.")]
 Source = Annotated[str, typer.Option(help="Which records: 'shipped' (data/records) or 'build' (this machine's own).")]
@@ -57,11 +62,11 @@ def run_command(
 
     hybridbench run --profile full --param "05_optimizer_comparison.seeds=[0, 1, 2]"
     """
-    from hybridbench.workflow import run, verdict
-
     if show_list:
         _list_parameters(profile, param or [])
         return
+    from hybridbench.workflow import run, verdict
+
     run.run(profile, only or [], force, param or [])
     if not only:
         _finish(verdict.this_machines_rows())
@@ -174,7 +179,7 @@ def bench_peers_command(cells: Cells = "", processes: Processes = 3, seconds: Se
 
 
 def _bench(peers: bool, names: str, processes: int, seconds: float, force: bool) -> None:
-    from hybridbench import paths
+    from hybridbench import lock, paths
     from hybridbench.measurement.records import RecordStore
     from hybridbench.report.bench import write
     from hybridbench.training import bench
@@ -187,10 +192,11 @@ def _bench(peers: bool, names: str, processes: int, seconds: float, force: bool)
 
     wanted = bench.cells(peers, names.split(), processes, seconds)
     store = RecordStore(bench.STUDY)
-    if force:
-        for cell in wanted:
-            store.path(cell).unlink(missing_ok=True)
-    text, files = write(bench.run(wanted, store, told), paths.build_dir() / "bench")
+    with lock.build_folder() as build:
+        if force:
+            for cell in wanted:
+                store.path(cell).unlink(missing_ok=True)
+        text, files = write(bench.run(wanted, store, told), build / "bench")
     print(text)
     for file in files:
         print(f"wrote {paths.relative(file)}")
@@ -218,7 +224,7 @@ def gpu_command(
     """
     import time
 
-    from hybridbench import paths
+    from hybridbench import lock, paths
     from hybridbench.measurement.proof import require_gpu
     from hybridbench.training import gpu
     from hybridbench.workflow.run import duration
@@ -235,7 +241,8 @@ def gpu_command(
             print(f"[{name} {number}/{of}] {cell}: about {duration(left)} left", file=sys.stderr, flush=True)
 
         try:
-            done = gpu.run_part(name, minutes, told)
+            with lock.build_folder():
+                done = gpu.run_part(name, minutes, told)
         except gpu.TimingError as error:
             print(f"Part {name} was not run: {error}", file=sys.stderr)
             failed += 1
@@ -251,10 +258,15 @@ def gpu_command(
         raise typer.Exit(1)
 
 
-def _stopped(store: RecordStore) -> typer.Exit:
+class Stopped(HybridbenchError):
+    """Ctrl-C, or the signal that ends a process."""
+
+    exit_code = STOPPED
+
+
+def _stopped(store: RecordStore) -> Stopped:
     kept = len(list(store.folder.glob("*.parquet")))
-    print(f"\nStopped. {kept} records are kept, and the same command goes on with what is missing.", file=sys.stderr)
-    return typer.Exit(130)
+    return Stopped(f"Stopped. {kept} records are kept, and the same command goes on with what is missing.")
 
 
 @app.command("measure")
@@ -282,7 +294,7 @@ def measure_command(
 
     hybridbench measure --full
     """
-    from hybridbench import paths
+    from hybridbench import lock, paths
     from hybridbench.analysis import costs
     from hybridbench.analysis.tables import Number
     from hybridbench.errors import ConfigurationError
@@ -299,15 +311,14 @@ def measure_command(
         print(f"[{turn.number}/{turn.of}] {turn.cell.title}, {left}", file=sys.stderr, flush=True)
 
     store = RecordStore(atlas.STUDY)
-    # A process that goes on alone would be measured beside the next run.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     routes, missing = atlas.usable_routes()
     for why in dict.fromkeys(missing.values()):
         arms = "; ".join(arm for arm, other in missing.items() if other == why)
         print(f"Not measured here, {why}: {arms}.", file=sys.stderr)
     limit = minutes if minutes is not None or full else 5.0
     try:
-        table, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
+        with lock.build_folder():
+            table, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
     except KeyboardInterrupt:
         raise _stopped(store) from None
     if not next(store.folder.glob("*.parquet"), None):
@@ -364,7 +375,7 @@ def study_command(
     worker runs what a scheduler sends. Use one in a closed network only, or through SSH ('ssh -L 8786:localhost:8786 host'),
     or with Dask's TLS certificates and an address 'tls://host:8786'.
     """
-    from hybridbench import paths
+    from hybridbench import lock, paths
     from hybridbench.errors import ConfigurationError
     from hybridbench.measurement.records import RecordStore
     from hybridbench.training import study, trial
@@ -378,7 +389,8 @@ def study_command(
         )
     store = RecordStore(study.STUDY)
     try:
-        run_plans(store, plans, trial.run_trial, study.STUDY, scheduler or "local", workers)
+        with lock.build_folder():
+            run_plans(store, plans, trial.run_trial, study.STUDY, scheduler or "local", workers)
     except KeyboardInterrupt:
         raise _stopped(store) from None
     except SweepError as error:
@@ -407,7 +419,7 @@ def frontier_command(
 
     hybridbench frontier --cell gradient
     """
-    from hybridbench import paths
+    from hybridbench import lock, paths
     from hybridbench.measurement.records import RecordStore
     from hybridbench.report.gallery import write_frontier
     from hybridbench.training import frontier
@@ -419,10 +431,11 @@ def frontier_command(
 
     wanted = frontier.configs(cell or ())
     store = RecordStore(frontier.STUDY)
-    if force:
-        for config in wanted:
-            store.path(config).unlink(missing_ok=True)
-    text, files = write_frontier(frontier.run(wanted, store, told), paths.build_dir() / "frontier")
+    with lock.build_folder() as build:
+        if force:
+            for config in wanted:
+                store.path(config).unlink(missing_ok=True)
+        text, files = write_frontier(frontier.run(wanted, store, told), build / "frontier")
     print(text)
     for file in files:
         print(f"wrote {paths.relative(file)}")
@@ -474,20 +487,21 @@ def claims_command(source: Source = "shipped") -> None:
 
     hybridbench claims --source build
     """
-    from hybridbench import paths
+    from hybridbench import lock, paths
     from hybridbench.analysis import claims, prose
     from hybridbench.measurement import checksums
     from hybridbench.report import paper
 
     target, _ = paper.inputs(source)
-    if source == "shipped":
-        # The list of checksums is renewed below; what else is damaged must not enter it unseen.
-        checksums.verify_all(but=[target])
-        claims.check_quoted()
-    claims.write_claims(source, target)
-    if source == "shipped":
-        checksums.write_checksums()
-        prose.update_readme()
+    with lock.build_folder():
+        if source == "shipped":
+            # The list of checksums is renewed below; what else is damaged must not enter it unseen.
+            checksums.verify_all(but=[target])
+            claims.check_quoted()
+        claims.write_claims(source, target)
+        if source == "shipped":
+            checksums.write_checksums()
+            prose.update_readme()
     print(f"wrote {paths.relative(target)}")
 
 
@@ -553,10 +567,12 @@ def figures_command(source: Source = "shipped") -> None:
 
     hybridbench figures --source build
     """
-    from hybridbench import paths
+    from hybridbench import lock, paths
     from hybridbench.report import gallery
 
-    for written in gallery.build_figures(source):
+    with lock.build_folder():
+        files = gallery.build_figures(source)
+    for written in files:
         print(f"wrote {paths.relative(written)}")
 
 
@@ -570,10 +586,12 @@ def paper_command(source: Source = "shipped") -> None:
 
     hybridbench paper --source build
     """
-    from hybridbench import paths
+    from hybridbench import lock, paths
     from hybridbench.report import paper
 
-    print(f"wrote {paths.relative(paper.build_paper(source))}")
+    with lock.build_folder():
+        written = paper.build_paper(source)
+    print(f"wrote {paths.relative(written)}")
 
 
 @app.command("ship")
@@ -600,7 +618,7 @@ def ship_command(
 
     import pandas as pd
 
-    from hybridbench import paths
+    from hybridbench import lock, paths
     from hybridbench.errors import DataError, check_name
     from hybridbench.measurement import records
 
@@ -612,7 +630,9 @@ def ship_command(
         raise DataError(f"No records in {paths.relative(folder)}: {what}.")
     for study in studies or []:
         check_name("study", study, own)
-    for file in records.ship(studies or own, place):
+    with lock.build_folder():
+        written = records.ship(studies or own, place)
+    for file in written:
         count = pd.read_parquet(file, columns=["record"])["record"].nunique()
         print(f"wrote {paths.relative(file)}: {count} record{'s' * (count != 1)}, and nothing else of that machine")
 
@@ -637,25 +657,61 @@ def verify_command() -> None:
 def main() -> None:
     """Entry point: an error of the user's is one line on standard error and exit code 2, a failing run is exit code 1.
 
-    A folder that cannot be written and a full disk are the user's too.
+    What the machine lacks (memory, a place to write, a package) is the user's too. A terminal that cannot show a character
+    gets its code instead.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    for name in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was started is ended, and what is half-written removed
+        if signal.getsignal(name) is signal.SIG_DFL:
+            signal.signal(name, signal.default_int_handler)
     try:
-        app()
-    except HybridbenchError as error:
-        print(f"hybridbench: {plain(error)}", file=sys.stderr)
-        from hybridbench.workflow.run import NotebookFailed
-
-        sys.exit(1 if isinstance(error, NotebookFailed) else 2)
-    except OSError as error:
-        if not error.filename and error.errno != errno.ENOSPC:
+        code = app(prog_name="hybridbench", standalone_mode=False)
+        sys.stdout.flush()  # a reader that went away is seen here and not at the very end
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        told = _sentence(error)
+        if told is None:
             raise
+        if told:
+            _say(told)
+        sys.exit(getattr(error, "exit_code", 2))
+    if code == STOPPED:  # typer turns Ctrl-C into it
+        _say("Stopped. What was finished is kept, and the same command goes on with what is missing.")
+    sys.exit(code or 0)
+
+
+def _say(sentence: str) -> None:
+    print(f"hybridbench: {sentence}", file=sys.stderr)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell of an error that the user or the machine caused; None for a mistake of the suite."""
+    if isinstance(error, HybridbenchError):
+        return plain(error)
+    if isinstance(error, _USAGE):
+        what = " ".join(error.format_message().split()).rstrip(".")
+        where = error.ctx.command_path if getattr(error, "ctx", None) else "hybridbench"
+        return f"{what}: '{where} --help' says what is allowed." if what else ""  # no command at all: the help is there
+    if isinstance(error, OSError):
         where = f" {plain(error.filename)}" if error.filename else ""
-        print(
-            f"hybridbench: {error.strerror}:{where}. Free or name another place (HYBRIDBENCH_BUILD is the folder of what a "
-            "run makes) and run the same command again.",
-            file=sys.stderr,
+        return (
+            f"{error.strerror or error}:{where}. Free or name another place (HYBRIDBENCH_BUILD is the folder of what a run "
+            "makes) and run the same command again."
+        ).replace(":.", ".")
+    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+        return (
+            "There is not enough memory for this (a limit such as 'ulimit -v' counts too). What was finished is kept: free "
+            "some, and run the same command again."
         )
-        sys.exit(2)
+    if isinstance(error, ImportError):
+        from hybridbench.stack import INSTALL
+
+        reason = plain(" ".join(str(error).split())[:200]).rstrip(".")
+        return f"A package cannot be loaded ({reason}): {INSTALL}. Where memory is limited ('ulimit -v'), allow more."
+    return None
 
 
 if __name__ == "__main__":

@@ -124,6 +124,25 @@ def names(folder: Path | None = None) -> list[str]:
     return sorted(file.stem for file in folder.glob("[0-9][0-9]_*.ipynb"))
 
 
+def cells(file: Path) -> list[dict[str, Any]]:
+    """The cells of a notebook's file, each with `cell_type`, `source` and `metadata`.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is no notebook.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        for cell in found:
+            "".join(cell["source"])
+            cell["cell_type"], cell["metadata"].get("tags", [])
+    except (OSError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise ConfigurationError(
+            f"{paths.relative(file)} is not a readable notebook ({reason}); take it from git."
+        ) from error
+    return found
+
+
 def schema(notebook: str | Path, folder: Path | None = None) -> dict[str, Parameter]:
     """The parameters of a notebook by name, in the order of its cell.
 
@@ -132,13 +151,7 @@ def schema(notebook: str | Path, folder: Path | None = None) -> dict[str, Parame
             `name: type = literal  # help`.
     """
     file = notebook_file(notebook, folder)
-    try:
-        cells = json.loads(file.read_text())["cells"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"{paths.relative(file)} is not a readable notebook ({error}); take it from git."
-        ) from error
-    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    tagged = [cell for cell in cells(file) if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise ConfigurationError(f"Notebook {file.stem} has {len(tagged)} cells tagged 'parameters'; it needs exactly one.")
     return parse("".join(tagged[0]["source"]), file.stem)

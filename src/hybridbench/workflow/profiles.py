@@ -62,7 +62,7 @@ def _read(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigurationError(f"{source}, line {line}: {error.problem or 'not YAML'}; correct the line.") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-13-45
         raise ConfigurationError(f"{source} is not YAML ({error}); correct it.") from error
 
 

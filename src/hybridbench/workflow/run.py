@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
@@ -30,12 +32,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 from traitlets.config import Config
 
-from hybridbench import paths
+from hybridbench import lock, paths
+from hybridbench.children import bound
 from hybridbench.errors import BackendError, HybridbenchError, check_name
 from hybridbench.measurement.checksums import SUMS
 from hybridbench.workflow import parameters, profiles
 
 KERNEL = "python3"
+#: A run that is said to have taken longer did not: a year.
+MOST_SECONDS = 3.2e7
 _TAKES = re.compile(
     r"\*\*Takes\*\*[^0-9\n]*?\b(?P<number>[0-9]+(?:\.[0-9]+)?|a|one)\s*(?P<unit>s|sec|seconds?|min|minutes?)\b",
     re.IGNORECASE,
@@ -44,6 +49,8 @@ _TAKES = re.compile(
 
 class NotebookFailed(HybridbenchError, RuntimeError):
     """A notebook stopped with an error; its partial output was kept and no later notebook ran."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,18 @@ def run(
     for notebook in only:
         check_name("notebook", notebook, values)
     _prepare_kernel()
+    with lock.build_folder():
+        return _run(profile, values, only, force, console, notebooks)
+
+
+def _run(
+    profile: str,
+    values: dict[str, dict[str, Any]],
+    only: Sequence[str],
+    force: bool,
+    console: Console | None,
+    notebooks: Path | None,
+) -> list[str]:
     steps = plan(profile, values, notebooks)
     chosen = [step for step in steps if not only or step.notebook in only]
     todo = [step for step in chosen if force or step.status != "done"]
@@ -145,6 +164,8 @@ def _run_one(step: Step, upstream: list[str], report: _Report, notebooks: Path |
             kernel_name=KERNEL,
             cwd=str(source.parent),
             progress_bar=False,
+            kernel_manager_class=_BoundKernelManager,
+            shutdown_kernel="immediate",  # asked politely, a kernel that is stopped in a cell shows tracebacks of its own
             # Without keys, the kernel writes a notice about plain-text traffic over the progress line.
             config=Config({"KernelManager": {"transport_encryption": "auto"}}),
             on_cell=report.cell,
@@ -153,11 +174,26 @@ def _run_one(step: Step, upstream: list[str], report: _Report, notebooks: Path |
     except (PapermillExecutionError, RuntimeError) as error:
         _strip(partial)
         raise NotebookFailed(_failure(step, error, partial, report)) from error
+    except OSError:  # no room for it: what is there is half a file
+        partial.unlink(missing_ok=True)
+        raise
     _strip(partial)
     seconds = time.monotonic() - start
     os.replace(partial, step.output)
     _write_state(step, digest, seconds)
     report.done(step, seconds)
+
+
+class _BoundKernelManager(AsyncKernelManager):
+    """Starts kernels that end with this process, with their connection files where the next command clears them away."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        folder = paths.scratch_dir() / "kernels"
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(**kwargs, connection_file=str(folder / f"kernel-{uuid.uuid4()}.json"))
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        return bound(super().format_kernel_cmd(extra_arguments))
 
 
 class _ProgressEngine(NBClientEngine):
@@ -198,7 +234,7 @@ def _prepare_kernel() -> None:
 
 
 def _digest(notebook: str, given: dict[str, Any], upstream: Sequence[str], notebooks: Path | None) -> str:
-    cells = json.loads(parameters.notebook_file(notebook, notebooks).read_text())["cells"]
+    cells = parameters.cells(parameters.notebook_file(notebook, notebooks))
     source = [[cell["cell_type"], "".join(cell["source"])] for cell in cells]
     values = parameters.defaults(notebook, notebooks) | given
     sums = paths.data_dir() / SUMS
@@ -216,13 +252,16 @@ def _sources_digest() -> str:
 
 
 def _read_state(output: Path) -> dict[str, Any]:
-    """The state beside an executed copy; {} where either is missing or the state is not readable."""
+    """The state beside an executed copy; {} where either is missing, or the state is not what a run writes."""
     try:
-        state = json.loads(output.with_suffix(".json").read_text()) if output.is_file() else {}
-    except (FileNotFoundError, ValueError, RecursionError):
+        state = json.loads(output.with_suffix(".json").read_text(encoding="utf-8")) if output.is_file() else {}
+    except (OSError, ValueError, RecursionError):
         return {}
-    known = isinstance(state, dict) and isinstance(state.get("digest"), str)
-    return state if known and isinstance(state.get("seconds", 0.0), int | float) else {}
+    if not isinstance(state, dict) or not isinstance(state.get("digest"), str):
+        return {}
+    seconds = state.get("seconds")
+    known = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < MOST_SECONDS
+    return {"digest": state["digest"], "seconds": float(seconds) if known else None}
 
 
 def _write_state(step: Step, digest: str, seconds: float) -> None:
@@ -240,7 +279,7 @@ def _advertised_seconds(notebook: str, given: dict[str, Any], notebooks: Path | 
     known = parameters.defaults(notebook, notebooks)
     if any(known[name] != value for name, value in given.items()):
         return None
-    return takes_seconds(json.loads(parameters.notebook_file(notebook, notebooks).read_text())["cells"])
+    return takes_seconds(parameters.cells(parameters.notebook_file(notebook, notebooks)))
 
 
 def takes_seconds(cells: Sequence[dict[str, Any]]) -> float | None:

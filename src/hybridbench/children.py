@@ -1,0 +1,42 @@
+"""Child processes that end with the process that started them, however that one ends.
+
+Run as a script, this file is a child's first moment: it asks the system to kill it when its parent ends, and becomes the
+command it was given. It imports nothing but the standard library, so that any environment's Python can run it.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+PR_SET_PDEATHSIG, SIGKILL = 1, 9
+
+
+def bound(command: Sequence[str]) -> list[str]:
+    """The command line that runs `command` (a Python and its arguments) and ends with this process.
+
+    A parent that is killed cannot end its children itself, and one that goes on would be measured beside the next run. The
+    system's signal reaches a stopped child too. It is sent when the *thread* ends that started the child, so start children
+    from a thread that outlives them.
+    """
+    return [command[0], "-I", "-S", __file__, str(os.getpid()), *command]
+
+
+def answers() -> TextIO:
+    """Standard output for a child's answers alone: what libraries print from now on goes to standard error."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
+    return channel
+
+
+def _become(parent: str, command: Sequence[str]) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)  # stays in force across exec
+    if os.getppid() != int(parent):  # it ended before the signal was asked for
+        sys.exit(1)
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    _become(sys.argv[1], sys.argv[2:])
