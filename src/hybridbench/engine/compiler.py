@@ -737,12 +737,12 @@ def _ndim(value: object) -> int:
     return qml.math.ndim(value) if found is None else found
 
 
-def _are_angles(op: Operator) -> list[bool]:
+def are_angles(op: Operator) -> list[bool]:
     """For each parameter whether it is an angle; the others are constant matrices."""
     if isinstance(op, Prod):
-        return [found for factor in op.operands for found in _are_angles(factor)]
+        return [found for factor in op.operands for found in are_angles(factor)]
     if isinstance(op, Adjoint | Controlled | Pow):
-        return _are_angles(op.base)
+        return are_angles(op.base)
     return [not isinstance(op, _MATRICES)] * len(op.data)
 
 
@@ -763,7 +763,7 @@ def _described(value: object) -> str:
 def _angles(op: Operator, position: int, shared: list, sample: list) -> list[Angle | None]:
     """The parameters of a gate as angles, entered into `shared` and `sample`; None for constant matrices."""
     found: list[Angle | None] = []
-    for i, (value, is_angle) in enumerate(zip(op.data, _are_angles(op), strict=True)):
+    for i, (value, is_angle) in enumerate(zip(op.data, are_angles(op), strict=True)):
         if not is_angle:
             found.append(None)
             continue

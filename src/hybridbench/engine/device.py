@@ -118,6 +118,7 @@ class HybridbenchQubit(Device):
             raise qml.DeviceError(str(error)) from error
         self._rng = np.random.default_rng(seed)
         self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self._compared: set[Hashable] = set()
         self._lock = Lock()
         self._orders: dict[tuple, tuple[Hashable, ...]] = {}
 
@@ -613,6 +614,13 @@ class HybridbenchQubit(Device):
                 self._plans.popitem(last=False)
         return found
 
+    def _key(self, circuit: QuantumScript) -> Hashable:
+        """The key of a circuit's plan, or one of its own where it has none."""
+        try:
+            return plan_key(circuit, self._order(circuit))
+        except UnsupportedCircuit:
+            return object()
+
     def _knows(self, circuit: QuantumScript) -> bool:
         if any(isinstance(op, MidMeasureMP) for op in circuit.operations) or not _has_constant_observables(circuit):
             return False
@@ -796,7 +804,44 @@ def _prepare(
         tapes, join = steps((tape,))
     except UnsupportedCircuit as error:
         raise qml.DeviceError(str(error)) from error
+    if device._verify != "never" and not tape.shots:
+        _compare_rewritten(tape, tapes, steps, device)
     return tapes, lambda results: join(results)[0]
+
+
+def _compare_rewritten(
+    tape: QuantumScript, tapes: Sequence[QuantumScript], steps: TransformProgram, device: HybridbenchQubit
+) -> None:
+    """Compare what a circuit was rewritten to with the circuit itself: PennyLane's decompositions may be wrong too."""
+    key = tuple((type(op), op.wires.labels) for op in tape.operations), tuple(map(device._key, tapes))
+    if key in device._compared:
+        return
+    rng, numbers = np.random.default_rng(0), []
+    dimensions = [n for op in tape.operations for n in (op.ndim_params if op.data else ())]
+    for i, value in enumerate(tape.get_parameters(trainable_only=False)):
+        if qml.math.is_abstract(value):
+            size = tuple(V.ROWS if n is None else n for n in shape(value))
+            value = rng.uniform(-np.pi, np.pi, size)
+        elif not issparse(value):
+            value = V.in_double(_array(value))
+        batched = i < len(dimensions) and np.ndim(value) > dimensions[i]
+        numbers.append(value[: V.ROWS] if batched else value)
+    try:
+        given = tape.get_parameters(trainable_only=False)
+        changed = [i for i, (new, old) in enumerate(zip(numbers, given, strict=True)) if new is not old]
+        numeric = V.bound(tape, [numbers[i] for i in changed], changed) if changed else tape
+        wanted = V.executed(numeric, device._order(numeric))
+    except (IndexError, TypeError, ValueError, qml.QuantumFunctionError, qml.DeviceError):
+        return  # PennyLane takes no such numbers, or cannot put them into an operation: what was made of it was compared
+    rewritten, join = steps((numeric,))
+    (found,) = join(tuple(device._values(part, Interface.NUMPY) for part in rewritten))
+    found = [np.asarray(value) for value in _as_tuple(found)]
+    allowed = max(device._allowed(device._plan(part), _numbers(part), wanted) for part in rewritten)
+    try:
+        V.compare("The values of a rewritten circuit", found, wanted, allowed)
+    except V.Mismatch as error:
+        raise qml.DeviceError(str(error)) from error
+    device._compared.add(key)
 
 
 @qml.transform

@@ -22,6 +22,7 @@ from pennylane.tape import QuantumScript
 from hybridbench.engine.compiler import (
     MAX_BLOCK,
     UnsupportedCircuit,
+    are_angles,
     compile_tape,
     is_pennylanes,
     is_unitary,
@@ -245,7 +246,10 @@ def known(op: Operator) -> bool:
     """Whether the compiler takes an operation as it stands; the angles of its gates are real numbers."""
     if not supports(op):
         return False
-    return isinstance(op, qml.operation.StatePrepBase | MATRICES) or all(number_kind(value) == "real" for value in op.data)
+    if isinstance(op, qml.operation.StatePrepBase):
+        return True
+    # Matrices are complex, also those within wrappers; PennyLane's own ways to write these as gates lose their phase.
+    return all(number_kind(value) == "real" for value, is_angle in zip(op.data, are_angles(op), strict=True) if is_angle)
 
 
 def simpler(op: Operator) -> list[Operator]:

@@ -68,8 +68,11 @@ def bound(tape: QuantumScript, values: Sequence[Any], at: Sequence[int]) -> Quan
     for number, new in by_operation.items():
         op = operations[number]
         data = [new.get(i, old) for i, old in enumerate(op.data)]
-        if isinstance(op, qml.ops.Evolution):  # PennyLane's own function cannot do this
+        # PennyLane's own function cannot do this for an evolution, and forgets the control values of a matrix.
+        if isinstance(op, qml.ops.Evolution):
             operations[number] = type(op)(op.base, data[0])
+        elif isinstance(op, qml.ControlledQubitUnitary):
+            operations[number] = type(op)(data[0], wires=op.wires, control_values=op.control_values)
         elif isinstance(op, qml.StatePrep):  # a slope may lead away from norm 1
             operations[number] = qml.StatePrep(data[0], wires=op.wires, validate_norm=False)
         else:
@@ -81,7 +84,7 @@ def bound(tape: QuantumScript, values: Sequence[Any], at: Sequence[int]) -> Quan
 def in_double(value: Any) -> Any:
     """An array in double precision; `default.qubit` would compute in the precision of its parameters."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "fc":
-        return value.astype(complex if value.dtype.kind == "c" else float)
+        return value.astype(complex if value.dtype.kind == "c" else float, copy=False)
     return value
 
 
