@@ -56,7 +56,7 @@ def compare(road, found, wanted, tolerance):
 
 
 def compare_gradients(road, found, wanted, tolerance):
-    """Columns apart, since a raw feature's gradient is as small as its numbers are large; what is no number is not compared."""
+    """Columns apart, since a raw feature's gradient is as small as its numbers are large; only finite ones."""
     for mine, theirs in zip(found, wanted, strict=True):
         mine, theirs = np.atleast_2d(np.asarray(mine)), np.atleast_2d(np.asarray(theirs))
         if mine.shape != theirs.shape:

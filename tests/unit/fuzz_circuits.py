@@ -1,6 +1,6 @@
 """Whole QNodes drawn at random, for comparison with `default.qubit` in double precision.
 
-A drawn circuit is a list of sentences and the functions that they stand for, of inputs (..., features) and a vector of weights,
+A drawn circuit is a list of sentences and the functions that they stand for, of inputs (..., features) and weights (n,),
 written with `qml.math`, so that every interface runs it. `check` compares one with PennyLane on every road to the engine.
 """
 
@@ -192,8 +192,9 @@ class Source:
 # --- operations ------------------------------------------------------------------------------------------------------------
 
 ONE = ["RX", "RY", "RZ", "PhaseShift", "U1"]
-TWO = ["IsingXX", "IsingYY", "IsingZZ", "IsingXY", "CRX", "CRY", "CRZ", "ControlledPhaseShift", "CPhaseShift00", "CPhaseShift01",
-       "CPhaseShift10", "PSWAP", "SingleExcitation", "SingleExcitationPlus", "SingleExcitationMinus", "FermionicSWAP"]  # fmt: skip
+TWO = ["IsingXX", "IsingYY", "IsingZZ", "IsingXY", "CRX", "CRY", "CRZ", "ControlledPhaseShift", "CPhaseShift00",
+       "CPhaseShift01", "CPhaseShift10", "PSWAP", "SingleExcitation",
+       "SingleExcitationPlus", "SingleExcitationMinus", "FermionicSWAP"]  # fmt: skip
 FOUR = ["DoubleExcitation", "DoubleExcitationPlus", "DoubleExcitationMinus", "OrbitalRotation"]
 FIXED = {"Hadamard": 1, "PauliX": 1, "PauliY": 1, "PauliZ": 1, "S": 1, "T": 1, "SX": 1, "Identity": 1, "CNOT": 2, "CZ": 2,
          "CY": 2, "CH": 2, "SWAP": 2, "ISWAP": 2, "SISWAP": 2, "ECR": 2, "Toffoli": 3, "CSWAP": 3, "CCZ": 3, "QFT": 3,
@@ -247,8 +248,8 @@ def gates(source, depth=0):
     """(sentence, step) of one drawn operation; a step queues it."""
     n = source.circuit.n_wires
     kinds = ["one", "one", "rot", "two", "fixed", "fixed", "word", "multirz", "unitary", "diagonal", "template", "template",
-             "own", "exp", "evolve", "trotter", "controlled", "power", "adjoint", "product", "multi", "phase", "pcphase", "four",
-             "special", "u2", "u3", "block"]  # fmt: skip
+             "own", "exp", "evolve", "trotter", "controlled", "power", "adjoint", "product", "multi", "phase", "pcphase",
+             "four", "special", "u2", "u3", "block"]  # fmt: skip
     kind = source.pick([k for k in kinds if depth == 0 or k in ("one", "rot", "two", "fixed", "word", "unitary", "exp")])
     (says, angle), wires = source.angle(), source.wires(min(n, 2))
     if kind in ("one", "two") and (kind == "one" or n < 2):
@@ -396,9 +397,11 @@ def templates(source):
             lambda f, v: lambda x, w: qml.QAOAEmbedding(f(x, w), v(x, w), wires=wires)
         )(source.features(n), source.weights(1, {1: 1, 2: 3}.get(n, 2 * n))),
         "Permute": lambda: (lambda p: lambda x, w: qml.Permute(p, wires=wires) if n > 1 else None)(source.wires(n)),
-        "FlipSign": lambda: (lambda b: lambda x, w: qml.FlipSign(b, wires=wires))([int(b) for b in source.rng.integers(0, 2, n)]),
+        "FlipSign": lambda: (lambda b: lambda x, w: qml.FlipSign(b, wires=wires))(
+            [int(b) for b in source.rng.integers(0, 2, n)]
+        ),
         "ControlledSequence": lambda: (
-            lambda a: lambda x, w: qml.ControlledSequence(qml.RX(a(x, w), wires=n - 1), control=wires[:-1]) if n > 1 else None
+            lambda a: lambda x, w: qml.ControlledSequence(qml.RX(a(x, w), n - 1), control=wires[:-1]) if n > 1 else None
         )(source.angle(("weight",))[1]),
         "Select": lambda: (
             lambda a: lambda x, w: qml.Select([qml.RX(a(x, w), n - 1), qml.Z(n - 1)], control=0) if n > 1 else None

@@ -1,4 +1,4 @@
-"""A minute of drawn circuits against `default.qubit`. For longer: HYBRIDBENCH_FUZZ_MINUTES=60 pytest -s tests/unit/test_fuzz.py."""
+"""A minute of drawn circuits against `default.qubit`; HYBRIDBENCH_FUZZ_MINUTES=60 and `pytest -s` for an hour of them."""
 
 import itertools
 import os

@@ -202,7 +202,7 @@ def test_a_state_fed_by_a_softmax_in_graph_mode():
     assert told(record) == []
 
 
-# --- operations of one's own ------------------------------------------------------------------------------------------------
+# --- operations of one's own -----------------------------------------------------------------------------------------------
 
 
 class Bent(qml.operation.Operation):
@@ -377,7 +377,7 @@ def test_what_the_function_reads_counts():
     np.testing.assert_allclose(layer(x), shipped(x), atol=1e-5)
 
 
-# --- circuits that change ---------------------------------------------------------------------------------------------------
+# --- circuits that change --------------------------------------------------------------------------------------------------
 
 
 def dropped(rng):
@@ -465,7 +465,7 @@ def test_a_batch_of_unknown_size_is_compiled(embedding, measure):
     np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
-# --- derivatives of derivatives ---------------------------------------------------------------------------------------------
+# --- derivatives of derivatives --------------------------------------------------------------------------------------------
 
 
 def physics(x, w, measure=lambda: qml.expval(qml.Z(0))):
@@ -556,7 +556,7 @@ def test_derivatives_of_derivatives_under_autograd():
         np.testing.assert_allclose(mine, theirs, atol=1e-9)
 
 
-# --- the proof itself -------------------------------------------------------------------------------------------------------
+# --- the proof itself ------------------------------------------------------------------------------------------------------
 
 
 def good(inputs, w):
@@ -611,7 +611,7 @@ def test_an_unknown_setting_is_named():
         qml.device("hybridbench.qubit", wires=1, verify="sometimes")
 
 
-# --- threads and processes --------------------------------------------------------------------------------------------------
+# --- threads and processes -------------------------------------------------------------------------------------------------
 
 FIRST_CALLS = {
     "layer": """
@@ -632,7 +632,8 @@ FIRST_CALLS = {
         @qml.qnode(qml.device("hybridbench.qubit", wires=3))
         def c(x, w):
             qml.AngleEmbedding(x, range(3)); qml.StronglyEntanglingLayers(w, range(3)); return qml.expval(qml.Z(0))
-        with cf.ThreadPoolExecutor(4) as pool: print("ok", sum(np.sum(v) for v in pool.map(lambda i: c(X[:4 + i], W), range(8))))
+        with cf.ThreadPoolExecutor(4) as pool: found = list(pool.map(lambda i: c(X[:4 + i], W), range(8)))
+        print("ok", len(found))
     """,
     "fork": """
         import os, numpy as np, hybridbench, pennylane as qml
@@ -688,7 +689,7 @@ def test_structure_keys_name_what_cannot_be_compared():
         structure_key(QuantumScript([Repeated(0.1, 0, 2)], []))
 
 
-# --- as wide as PennyLane ---------------------------------------------------------------------------------------------------
+# --- as wide as PennyLane --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [5, 6])

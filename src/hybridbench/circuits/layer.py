@@ -72,14 +72,20 @@ class KerasLayer(qml.qnn.KerasLayer):
     models in complex64, float64 models in complex128. `model.fit` runs it in graph mode, with `steps_per_execution` and with
     `jit_compile=True`.
 
-    A circuit that cannot be compiled (noise, mid-circuit measurement, shots, gates that the engine does not know, branches
-    on the values of inputs or weights) runs as PennyLane's layer runs it; a warning says why, once per layer. In graph mode
-    it is traced where it differentiates by backprop, and otherwise called from the graph as Python code.
+    Before it is used, a compiled circuit is compared with `default.qubit`: see `verify`. A circuit that differs, or cannot be
+    compiled (noise, mid-circuit measurement, shots, gates that the engine does not know, Python branches on the values of
+    inputs or weights), runs as PennyLane's layer runs it; a warning says why, once per layer. In graph mode it is traced
+    where it differentiates by backprop, and otherwise called from the graph as Python code. Clips, absolute values and the
+    like are computed as the circuit writes them. A circuit that draws random numbers is never compiled.
 
     A weight that the circuit does not use has the gradient 0, and not none, as PennyLane's layer gives it.
 
-    As under `tf.function`, what the quantum function reads besides its arguments is read while it is traced, not at every
-    step. A device's tracker does not see compiled calls. A model saved as SavedModel holds the circuit as TensorFlow
+    The gradient can be differentiated again, in eager and graph mode; forward mode works too. A first state that is not of
+    norm 1 is refused with PennyLane's ValueError, or in a graph that runs with TensorFlow's InvalidArgumentError.
+
+    Numbers, texts and arrays that the quantum function reads from its module, its closure and the objects that it holds are
+    looked at at each eager call: where they change, the circuit is compiled anew. In a graph they are read while it is
+    traced, as `tf.function` does it. A device's tracker does not see compiled calls. A model saved as SavedModel holds the circuit as TensorFlow
     operations, so that it loads without this package.
 
     Args:
