@@ -72,7 +72,7 @@ class KerasLayer(qml.qnn.KerasLayer):
     models in complex64, float64 models in complex128. `model.fit` runs it in graph mode, with `steps_per_execution` and with
     `jit_compile=True`.
 
-    Before it is used, a compiled circuit is compared with `default.qubit`: see `verify`. A circuit that differs, or cannot be
+    Before it is used, a compiled circuit is compared with `default.qubit` (see `verify`). One that differs, or cannot be
     compiled (noise, mid-circuit measurement, shots, gates that the engine does not know, Python branches on the values of
     inputs or weights), runs as PennyLane's layer runs it; a warning says why, once per layer. In graph mode it is traced
     where it differentiates by backprop, and otherwise called from the graph as Python code. Clips, absolute values and the
@@ -85,8 +85,8 @@ class KerasLayer(qml.qnn.KerasLayer):
 
     Numbers, texts and arrays that the quantum function reads from its module, its closure and the objects that it holds are
     looked at at each eager call: where they change, the circuit is compiled anew. In a graph they are read while it is
-    traced, as `tf.function` does it. A device's tracker does not see compiled calls. A model saved as SavedModel holds the circuit as TensorFlow
-    operations, so that it loads without this package.
+    traced, as under `tf.function`. A device's tracker does not see compiled calls. A model saved as SavedModel holds the
+    circuit as TensorFlow operations, so that it loads without this package.
 
     Args:
         qnode: as for `qml.qnn.KerasLayer`.

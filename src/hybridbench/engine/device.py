@@ -809,6 +809,12 @@ def _prepare(
     return tapes, lambda results: join(results)[0]
 
 
+def _dimensions(op: Operator) -> list[int | None]:
+    """Axes of each parameter of an operation without a batch; None where PennyLane does not say."""
+    found = getattr(op, "ndim_params", ()) if not isinstance(op, qml.ops.CompositeOp | qml.ops.SymbolicOp) else ()
+    return list(found) if len(found) == len(op.data) else [None] * len(op.data)
+
+
 def _compare_rewritten(
     tape: QuantumScript, tapes: Sequence[QuantumScript], steps: TransformProgram, device: HybridbenchQubit
 ) -> None:
@@ -817,14 +823,14 @@ def _compare_rewritten(
     if key in device._compared:
         return
     rng, numbers = np.random.default_rng(0), []
-    dimensions = [n for op in tape.operations for n in (op.ndim_params if op.data else ())]
+    dimensions = [n for op in tape.operations for n in _dimensions(op)]
     for i, value in enumerate(tape.get_parameters(trainable_only=False)):
         if qml.math.is_abstract(value):
             size = tuple(V.ROWS if n is None else n for n in shape(value))
             value = rng.uniform(-np.pi, np.pi, size)
         elif not issparse(value):
             value = V.in_double(_array(value))
-        batched = i < len(dimensions) and np.ndim(value) > dimensions[i]
+        batched = i < len(dimensions) and dimensions[i] is not None and np.ndim(value) > dimensions[i]
         numbers.append(value[: V.ROWS] if batched else value)
     try:
         given = tape.get_parameters(trainable_only=False)
