@@ -32,6 +32,10 @@ class Mismatch(UnsupportedCircuit):
     """The compiled circuit gives other numbers than PennyLane."""
 
 
+class Unbound(TypeError):
+    """PennyLane cannot put other numbers into an operation."""
+
+
 class NotVerified(UserWarning):
     """A compiled circuit is used although nothing compared it with PennyLane."""
 
@@ -56,7 +60,11 @@ def executed(tape: QuantumScript, wires: Sequence[Hashable] | None) -> Values:
 
 
 def bound(tape: QuantumScript, values: Sequence[Any], at: Sequence[int]) -> QuantumScript:
-    """The circuit with other parameters; `at` are their positions among all of the circuit's."""
+    """The circuit with other parameters; `at` are their positions among all of the circuit's.
+
+    Raises:
+        Unbound: PennyLane cannot put other numbers into one of its operations.
+    """
     operations, measured = list(tape.operations), []
     by_operation: dict[int, dict[int, Any]] = {}
     for value, position in zip(values, at, strict=True):
@@ -76,7 +84,11 @@ def bound(tape: QuantumScript, values: Sequence[Any], at: Sequence[int]) -> Quan
         elif isinstance(op, qml.StatePrep):  # a slope may lead away from norm 1
             operations[number] = qml.StatePrep(data[0], wires=op.wires, validate_norm=False)
         else:
-            operations[number] = bind_new_parameters(op, data)
+            try:
+                operations[number] = bind_new_parameters(op, data)
+                operations[number].batch_size  # noqa: B018  (some are left without what their own properties need)
+            except (AttributeError, IndexError, TypeError) as error:
+                raise Unbound(f"{op.name} takes no other numbers: {error}") from error
     tape = tape.copy(operations=operations)
     return tape.bind_new_parameters([v for v, _ in measured], [p for _, p in measured]) if measured else tape
 
