@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pennylane as qml
@@ -292,6 +293,10 @@ import numpy as np
 from hybridbench.engine import operation
 tf = operation.tf
 operation.register()
+if len(sys.argv) > 4:
+    sys.path.insert(0, sys.argv[4])
+    from test_engine_operation import circuit, parameters
+    operation.expectations(circuit(), *parameters(circuit(), 3))
 module = tf.saved_model.load(sys.argv[1])
 given = np.load(sys.argv[2])
 with tf.GradientTape() as tape:
@@ -301,7 +306,7 @@ np.savez(sys.argv[3], values=values, gradient=tape.gradient(loss, module.shared)
 """
 
 
-def test_a_saved_graph_runs_in_another_process(tmp_path):
+def test_a_saved_graph_runs_in_a_process_that_compiled_its_circuit(tmp_path):
     program = circuit()
     shared, sample, _ = parameters(program, 3)
     module = tf.Module()
@@ -315,6 +320,10 @@ def test_a_saved_graph_runs_in_another_process(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "model"))
     np.savez(tmp_path / "given.npz", sample=sample)
     files = [str(tmp_path / name) for name in ("model", "given.npz", "found.npz")]
+    refused = subprocess.run([sys.executable, "-c", LOAD, *files], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1  # and no signal: what a file says is not run
+    assert "a circuit that this process did not compile" in refused.stderr
+    files.append(str(Path(__file__).parent))
     done = subprocess.run([sys.executable, "-c", LOAD, *files], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = np.load(tmp_path / "found.npz")

@@ -215,6 +215,14 @@ def _creator(task: str, precision: str) -> Any:
             attribute_size(construction, b"code", ctypes.byref(length), ctypes.byref(unused), status)
             code = np.zeros(length.value, np.int64)
             attribute(construction, b"code", code.ctypes.data, length.value, status)
+            if code.tobytes() not in _programs:  # what it says would be done, whatever memory that reads or writes
+                message = b"hybridbench: the graph holds a circuit that this process did not compile, and a circuit is not "
+                message += (
+                    b"taken from a file: compile the same one first, or load the model from a .keras or SavedModel file."
+                )
+                set_status(status, _INVALID, message)
+                fail(construction, status)
+                return None
             words = np.zeros(CODE_AT + len(code), np.int64)
             words[IS_STATE], words[IS_BACKWARD], words[IS_DOUBLE] = state, backward, precision == "complex128"
             words[REAL_ENUM], words[COMPLEX_ENUM] = _ENUM[precision]
@@ -240,7 +248,10 @@ _KEPT_ALIVE: list[Any] = []
 
 @once
 def register() -> None:
-    """Register the four operations and their kernels; once in a process. A saved graph needs them to load."""
+    """Register the four operations and their kernels; once in a process.
+
+    A saved graph needs them to load, and runs where the process has compiled the same circuit itself.
+    """
     compute = machine_code("operation", {"compute": (_compute, (WORD, WORD))})["compute"]
     free = ctypes.cast(_LIBC.free, _address)
     status = _c("TF_NewStatus", _address)()
@@ -312,7 +323,7 @@ def _gradient(op: tf.Operation, cotangent: tf.Tensor, _: tf.Tensor) -> list[tf.T
     return [d_shared, d_sample, d_initial]
 
 
-#: The programs of the nodes of this process, by their code: what second derivatives are taken from.
+#: The programs of this process, by their code: what nodes may run, and what second derivatives are taken from.
 _programs: dict[bytes, Program] = {}
 
 
