@@ -809,11 +809,12 @@ def _prepare(
         steps.add_transform(qml.transforms.broadcast_expand)
     steps.add_transform(_with_constants)
     steps.add_transform(_decomposed, name=name)
-    steps.add_transform(_compilable, device=device)
     if config.gradient_method in OWN_METHODS and any(_is_trained(m.obs, config.interface) for m in tape.measurements):
         validate_adjoint_trainable_params(QuantumScript([], tape.measurements))  # warns
     try:
         tapes, join = steps((tape,))
+        for part in tapes:  # compiled, and compared with `default.qubit`
+            device._plan(part)
     except UnsupportedCircuit as error:
         raise qml.DeviceError(str(error)) from error
     if device._verify != "never" and not tape.shots:
@@ -914,13 +915,6 @@ def _decomposed(tape: QuantumScript, name: str) -> tuple[Sequence[QuantumScript]
         return known(op) or trace(op) is not None
 
     return decompose(tape, stop, skip_initial_state_prep=False, decomposer=simpler, name=name)
-
-
-@qml.transform
-def _compilable(tape: QuantumScript, device: HybridbenchQubit) -> tuple[Sequence[QuantumScript], Callable]:
-    """Check that the circuit compiles, and compare it with `default.qubit`."""
-    device._plan(tape)
-    return (tape,), null_postprocessing
 
 
 # --- measurements ----------------------------------------------------------------------------------------------------------
