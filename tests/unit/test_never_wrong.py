@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pennylane as qml
 import pytest
+from fuzz_circuits import Repeated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pennylane import numpy as pnp
@@ -213,17 +214,6 @@ class Bent(qml.operation.Operation):
     @classmethod
     def compute_decomposition(cls, angle, wires):
         return [qml.RY(Bent.bend(angle), wires)]
-
-
-class Repeated(qml.operation.Operation):
-    num_wires, num_params, ndim_params = 1, 1, (0,)
-
-    def __init__(self, angle, wires, times):
-        self.times = times
-        super().__init__(angle, wires=wires)
-
-    def decomposition(self):
-        return [qml.RY(self.data[0], self.wires)] * self.times
 
 
 class Turned(qml.operation.Operation):
