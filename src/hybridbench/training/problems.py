@@ -271,7 +271,7 @@ def _ising_problem(config: TrialConfig, energy: Energy) -> Problem:
         return qml.expval(_hamiltonian(energy))
 
     layer = KerasLayer(circuit, {"weights": shape}, output_dim=1, dtype="float64")
-    nothing = tf.zeros((1, 1), tf.float64)  # the layer's inputs: the circuit has none
+    nothing = tf.zeros((1,), tf.float64)  # a sample of no meaning: the circuit reads no inputs
     layer(nothing)
 
     def value() -> tf.Tensor:
