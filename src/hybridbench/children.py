@@ -7,7 +7,8 @@ command it was given. It imports nothing but the standard library, so that any e
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
@@ -21,6 +22,22 @@ def bound(command: Sequence[str]) -> list[str]:
     from a thread that outlives them.
     """
     return [command[0], "-I", "-S", __file__, str(os.getpid()), *command]
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Children that are started here inherit `variables`; afterwards this process's environment is as it was.
+
+    Libraries that start the children leave variables of their own in it, which go too.
+    """
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def answers() -> TextIO:

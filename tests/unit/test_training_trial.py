@@ -312,10 +312,11 @@ def test_a_divergence_gives_rows_of_no_number_and_does_not_stop(problem, optimiz
 
 
 def test_natural_gradients_that_run_away_do_not_stop_the_study():
-    """A point of the study's tuning: angles of 1e17 after 24 steps, where states have lost their length."""
+    """A point of the study's tuning: angles of 1e17 after 24 steps, at which states still have their length."""
     given = {"optimizer": "qng", "learning_rate": 1.76039, "knobs": (("damping", 0.000457193),)}
     rows = run_trial(config_of("diabetes", **given, seeds=(1001, 1002, 1004), steps=30, every=15))
-    assert all(math.isnan(row["val_loss"]) == (row["step"] == 30) for row in rows)
+    assert all(math.isfinite(row["val_loss"]) for row in rows)
+    assert min(row["val_loss"] for row in rows if row["step"] == 30) > 1e20
 
 
 def test_a_divergence_does_not_reach_the_next_seed():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import os
 import queue
 import sys
 import threading
@@ -28,6 +27,7 @@ import pandas as pd
 
 import hybridbench
 from hybridbench import paths
+from hybridbench.children import environment
 from hybridbench.errors import BackendError, ConfigurationError, HybridbenchError
 from hybridbench.measurement.machine import provenance, this_machine
 from hybridbench.measurement.records import RecordStore, config_hash
@@ -238,7 +238,8 @@ def _pool(run: Callable[[Config], Rows], cluster: str, workers: int) -> Iterator
     with ExitStack() as stack:
         place: Any = cluster
         if cluster == "local":
-            stack.enter_context(_one_thread_each())
+            # Dask's nannies leave variables of their own, which would set the threads of this process too.
+            stack.enter_context(environment(_one_thread_each()))
             # A terminal sends Ctrl-C to all processes, and this one ends the others.
             deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
             # Who is silent for long is not dead here, where a death is seen at once: a laptop may have slept.
@@ -261,23 +262,14 @@ def _pool(run: Callable[[Config], Rows], cluster: str, workers: int) -> Iterator
         yield _Workers(client, run, cluster)
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Worker processes start with one thread for every library; afterwards the environment is as it was.
+def _one_thread_each() -> dict[str, str]:
+    """Variables of worker processes: one thread for every library.
 
-    They inherit it, and Dask's nannies leave variables of their own in it, which would set the threads of this process too.
+    Dask tells the C library to give freed memory back at once, and the next step would have to get it anew: a state vector
+    of every step is pages of zeros then, and a third of the time is the kernel's.
     """
-    before = dict(os.environ)
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    # Dask tells the C library to give freed memory back at once, and the next step would have to get it anew: a state vector
-    # of every step is pages of zeros then, and a third of the time is the kernel's.
-    os.environ.update(dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(KEPT_BYTES)))
-    try:
-        yield
-    finally:
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
-        os.environ.update(before)
+    kept = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(KEPT_BYTES))
+    return dict.fromkeys(THREAD_VARIABLES, "1") | kept
 
 
 @dataclass

@@ -33,7 +33,7 @@ from rich.text import Text
 from traitlets.config import Config
 
 from hybridbench import lock, paths
-from hybridbench.children import bound
+from hybridbench.children import bound, environment
 from hybridbench.errors import BackendError, HybridbenchError, check_name
 from hybridbench.measurement.checksums import SUMS
 from hybridbench.workflow import parameters, profiles
@@ -123,8 +123,10 @@ def run(
     values = profiles.override(profiles.load(profile, profile_folder, notebooks), options, notebooks)
     for notebook in only:
         check_name("notebook", notebook, values)
-    _prepare_kernel()
-    with lock.build_folder():
+    # Without debugger notices or live bars in the notebooks' outputs; who sets a variable has it as it is.
+    kernels = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "HYBRIDBENCH_PROGRESS": "off"}
+    with environment(kernels | dict(os.environ)), lock.build_folder():
+        _check_kernel()
         return _run(profile, values, only, force, console, notebooks)
 
 
@@ -216,11 +218,8 @@ class _ProgressEngine(NBClientEngine):
 papermill_engines.register(_ProgressEngine.name, _ProgressEngine)
 
 
-def _prepare_kernel() -> None:
-    """Let notebooks run in the Python that runs this, without debugger notices or live bars in their outputs."""
-    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    os.environ.setdefault("HYBRIDBENCH_PROGRESS", "off")
+def _check_kernel() -> None:
+    """Raise a BackendError where notebooks would not run in the Python that runs this."""
     try:
         program = Path(KernelSpecManager().get_kernel_spec(KERNEL).argv[0])
     except NoSuchKernel as error:
