@@ -587,6 +587,35 @@ def test_a_tampered_device_is_refused():
         qml.QNode(lambda x: (qml.RX(x, 0), qml.expval(qml.Z(0)))[1], device)(0.1)
 
 
+def test_what_takes_no_other_numbers_is_told_of(monkeypatch):
+    def unbound(tape, values, at):
+        raise verification.Unbound("RX takes no other numbers")
+
+    monkeypatch.setattr(verification, "bound", unbound)
+    x = tf.constant([[0.3], [0.7]])
+    with pytest.warns(UserWarning, match="is not compiled .* its gradient cannot be compared with PennyLane's: RX"):
+        found = layer_of(KerasLayer, good)(x).numpy()
+    np.testing.assert_allclose(found, np.cos([0.3, 0.7]) * np.cos(0.4), atol=1e-6)
+    run = qml.QNode(lambda x: (qml.RX(x, 0), qml.expval(qml.Z(0)))[1], qml.device("hybridbench.qubit", wires=1))
+    with pytest.warns(verification.NotVerified, match="and not its gradient: RX"):
+        assert run(np.array(0.1)) == pytest.approx(np.cos(0.1))
+    with pytest.warns(verification.NotVerified, match="did not compare a circuit .*: RX"):
+        assert run(tf.constant(0.1)).numpy() == pytest.approx(np.cos(0.1))
+
+
+def test_a_trained_trotter_product_is_compared(monkeypatch):
+    def circuit(w):
+        qml.TrotterProduct(qml.dot(w[1:], [qml.X(0), qml.Z(0) @ qml.X(1)]), w[0], n=2)
+        return qml.expval(qml.Z(0))
+
+    at = pnp.array([0.4, 0.7, -0.3], requires_grad=True)
+    wanted = qml.grad(qml.QNode(circuit, qml.device("default.qubit", wires=2)))(at)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", verification.NotVerified)
+        found = qml.grad(qml.QNode(circuit, qml.device("hybridbench.qubit", wires=2)))(at)
+    np.testing.assert_allclose(found, wanted, atol=1e-9)
+
+
 def test_verify_always_compares_every_call(monkeypatch):
     layer = layer_of(KerasLayer, good, verify="always")
     x = tf.constant([[0.3], [0.7]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
@@ -40,7 +39,8 @@ from scipy.sparse import issparse
 from hybridbench.engine import verification as V
 from hybridbench.engine.backends import check_memory, state_memory_bytes
 from hybridbench.engine.compiler import UnsupportedCircuit
-from hybridbench.engine.plan import Plan, known, make_plan, plan_key, shape, simpler, trace
+from hybridbench.engine.plan import Plan, known, make_plan, plan_key, simpler, trace
+from hybridbench.engine.plan_proof import Runner, compare_call, compare_rewritten, numbers_of, prove
 from hybridbench.errors import BackendError, ConfigurationError
 from hybridbench.stack import import_tensorflow
 
@@ -204,7 +204,8 @@ class HybridbenchQubit(Device):
         """
         if self._verify == "always":
             for circuit in circuits:
-                self._compare_all(circuit)
+                if not circuit.shots and not any(map(qml.math.is_abstract, circuit.get_parameters(trainable_only=False))):
+                    compare_call(self._runner(), self._plan(circuit), circuit)
         if execution_config.gradient_method == "backprop":
             engine = execution_config.device_options.get("engine", "cpu")
             if execution_config.interface in TENSORFLOW:
@@ -216,7 +217,7 @@ class HybridbenchQubit(Device):
         return tuple(self._values(circuit, execution_config.interface) for circuit in circuits)
 
     def _values(self, circuit: QuantumScript, interface: Interface) -> Any:
-        plan, parameters = self._plan(circuit), _numbers(circuit)
+        plan, parameters = self._plan(circuit), numbers_of(circuit)
         real = np.dtype(self._precision).type(0).real.dtype
         if interface in TENSORFLOW:  # TensorFlow joins no float64 gradient to a float32 parameter
             given = [p.dtype for p in circuit.get_parameters(trainable_only=False) if getattr(p, "dtype", None) in FLOATS]
@@ -324,7 +325,7 @@ class HybridbenchQubit(Device):
 
     def _vjp(self, circuit: QuantumScript, cotangents: Any) -> tuple[np.ndarray, ...]:
         cotangents = (cotangents,) if len(circuit.measurements) == 1 else cotangents
-        parameters = _numbers(circuit)
+        parameters = numbers_of(circuit)
         gradients = self._pull_back(self._plan(circuit), circuit, parameters, cotangents)
         return _Gradients(gradients[i] for i in circuit.trainable_params)
 
@@ -351,7 +352,7 @@ class HybridbenchQubit(Device):
         return found
 
     def _jacobian(self, circuit: QuantumScript) -> Any:
-        plan, parameters = self._plan(circuit), _numbers(circuit)
+        plan, parameters = self._plan(circuit), numbers_of(circuit)
         values = [np.asarray(v) for v in self._measured(plan, circuit, parameters)]
         found = []
         for i, value in enumerate(values):
@@ -634,8 +635,25 @@ class HybridbenchQubit(Device):
     def _new_plan(self, circuit: QuantumScript, wires: tuple[Hashable, ...]) -> Plan:
         found = self._made(circuit, wires)
         if self._verify != "never":
-            self._prove(found, circuit)
+            prove(self._runner(), found, circuit)
         return found
+
+    def _runner(self) -> Runner:
+        return Runner(self.name, self._precision, lambda c: self._made(c, self._order(c)), self._measured, self._pull_back)
+
+    def _prove_rewritten(self, tape: QuantumScript, tapes: Sequence[QuantumScript], steps: TransformProgram) -> None:
+        key = tuple((type(op), op.wires.labels) for op in tape.operations), tuple(map(self._key, tapes))
+        wires = self._order(tape)
+        # Where there is no memory, the plans of `tapes` were not compared either, which was told.
+        if key in self._compared or not V.fits(len(wires), V.ROWS):
+            return
+        try:
+            compare_rewritten(self._runner(), tape, steps, wires)
+        except V.Mismatch as error:
+            raise qml.DeviceError(str(error)) from error
+        if len(self._compared) >= CACHE_SIZE:
+            self._compared.clear()
+        self._compared.add(key)
 
     @staticmethod
     def _made(circuit: QuantumScript, wires: tuple[Hashable, ...]) -> Plan:
@@ -646,94 +664,6 @@ class HybridbenchQubit(Device):
         if found is None or not found.program.outputs:
             found = make_plan(circuit, wires, from_state=True)
         return found
-
-    def _prove(self, plan: Plan, circuit: QuantumScript) -> None:
-        """Compare a new plan with `default.qubit`: values at the numbers at hand, values and a slope at others.
-
-        Raises:
-            Mismatch: they differ.
-        """
-        rng = np.random.default_rng(0)
-        if circuit.shots:
-            circuit = circuit.copy(measurements=[qml.state()], shots=None)
-        try:
-            at_hand = _few_rows(plan, circuit, rng)
-        except V.Unbound as error:
-            warnings.warn(f"{self.name} did not compare a circuit with default.qubit: {error}.", V.NotVerified, stacklevel=2)
-            return
-        rows = plan.rows(at_hand.get_parameters(trainable_only=False))
-        if not V.fits(len(plan.wires), rows):
-            warnings.warn(
-                f"{self.name} did not compare a circuit of {len(plan.wires)} qubits with default.qubit, which has no memory "
-                "for it here: compare a smaller one, or say verify='never'.",
-                V.NotVerified,
-                stacklevel=2,
-            )
-            return
-        movable = list(dict.fromkeys([*plan.shared.parameters, *plan.sample.parameters]))
-        states = [] if plan.initial is None else [plan.initial]
-        given = at_hand.get_parameters(trainable_only=False)
-        self._compare_values(plan, at_hand, given)
-        away = list(given)
-        for i in movable:
-            away[i] = rng.uniform(-np.pi, np.pi, np.shape(given[i]))
-        at = sorted({*movable, *states})
-        if not at:
-            return
-        given = [np.asarray(away[i]) for i in at]
-        kinds = [i in states for i in at]
-
-        def placed(values: Sequence[np.ndarray]) -> QuantumScript:
-            return V.bound(at_hand, values, at)
-
-        try:
-            point = placed(given)
-            parameters = point.get_parameters(trainable_only=False)
-            wanted = self._compare_values(plan, point, parameters)
-        except V.Unbound:  # its values were compared, and no other numbers can be put into it
-            return
-        except ValueError:  # a template that takes no other numbers, as one that wants a norm of 1
-            point, given = at_hand, [np.asarray(at_hand.get_parameters(trainable_only=False)[i]) for i in at]
-            parameters = point.get_parameters(trainable_only=False)
-            wanted = self._compare_values(plan, point, parameters)
-        along = V.directions(given, kinds, rng)
-        cotangents = V.random_like(wanted, rng)
-        found = self._pull_back(plan, point, parameters, [np.conj(c) if np.iscomplexobj(c) else c for c in cotangents])
-        mine = sum(float(np.sum(np.real(found[i] * d))) for i, d in zip(at, along, strict=True))
-
-        def evaluate(by: float) -> V.Values:
-            return V.executed(placed([v + by * d for v, d in zip(given, along, strict=True)]), plan.wires)
-
-        theirs, error = V.slope(evaluate, cotangents, sum(float(np.sum(np.abs(d))) for d in along))
-        if np.isfinite(theirs) and np.isfinite(mine):
-            size = sum(float(np.sum(np.abs(c))) for c in cotangents)
-            allowed = self._allowed(plan, parameters, wanted) * max(size, 1.0) + 10 * error + 1e-9 * max(size, abs(theirs))
-            V.compare("The gradient's entries", [np.array(mine)], [np.array(theirs)], allowed)
-
-    def _compare_all(self, circuit: QuantumScript) -> None:
-        """Compare the values of a call with `default.qubit`, where it has numbers and no shots."""
-        if circuit.shots or any(qml.math.is_abstract(v) for v in circuit.get_parameters(trainable_only=False)):
-            return
-        plan = self._plan(circuit)
-        given = [V.in_double(_array(v)) if not issparse(v) else v for v in circuit.get_parameters(trainable_only=False)]
-        self._compare_values(plan, V.bound(circuit, given, range(len(given))), given)
-
-    def _compare_values(self, plan: Plan, circuit: QuantumScript, parameters: Sequence[np.ndarray]) -> V.Values:
-        wanted = V.executed(circuit, plan.wires)
-        found = self._measured(plan, circuit, parameters)
-        found = [np.asarray(v) if plan.batched else np.asarray(v).reshape(np.shape(v)[1:]) for v in found]
-        V.compare("The values of a compiled circuit", found, wanted, self._allowed(plan, parameters, wanted))
-        return wanted
-
-    def _allowed(self, plan: Plan, parameters: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
-        angles = [np.abs(plan.shared.read(parameters, 1)), np.abs(plan.sample.read(parameters, plan.rows(parameters)))]
-        largest = max((float(np.max(a)) for a in angles if a.size), default=0.0)
-        sizes = [float(np.max(np.abs(v), initial=0.0)) for v in wanted]
-        sizes += [sum(abs(term.coefficient) for term in output) for output in plan.program.outputs]
-        gates = sum(len(layer.runs) + len(layer.strings) + len(layer.sample_strings) + 4 * len(layer.blocks)
-                    + len(layer.sample_rotations) for layer in plan.program.layers)  # fmt: skip
-        gates += plan.shared.length + plan.sample.length
-        return V.tolerance(self._precision, max(1.0, *sizes), gates, largest)
 
     def _order(self, circuit: QuantumScript) -> tuple[Hashable, ...]:
         """The wires of the state vector, most significant first: those of the circuit, or of the device where all count."""
@@ -818,51 +748,8 @@ def _prepare(
     except UnsupportedCircuit as error:
         raise qml.DeviceError(str(error)) from error
     if device._verify != "never" and not tape.shots:
-        _compare_rewritten(tape, tapes, steps, device)
+        device._prove_rewritten(tape, tapes, steps)
     return tapes, lambda results: join(results)[0]
-
-
-def _dimensions(op: Operator) -> list[int | None]:
-    """Axes of each parameter of an operation without a batch; None where PennyLane does not say."""
-    found = getattr(op, "ndim_params", ()) if not isinstance(op, qml.ops.CompositeOp | qml.ops.SymbolicOp) else ()
-    return list(found) if len(found) == len(op.data) else [None] * len(op.data)
-
-
-def _compare_rewritten(
-    tape: QuantumScript, tapes: Sequence[QuantumScript], steps: TransformProgram, device: HybridbenchQubit
-) -> None:
-    """Compare what a circuit was rewritten to with the circuit itself: PennyLane's decompositions may be wrong too."""
-    key = tuple((type(op), op.wires.labels) for op in tape.operations), tuple(map(device._key, tapes))
-    if key in device._compared or not V.fits(len(device._order(tape)), V.ROWS):
-        return
-    rng, numbers = np.random.default_rng(0), []
-    dimensions = [n for op in tape.operations for n in _dimensions(op)]
-    for i, value in enumerate(tape.get_parameters(trainable_only=False)):
-        if qml.math.is_abstract(value):
-            size = tuple(V.ROWS if n is None else n for n in shape(value))
-            value = rng.uniform(-np.pi, np.pi, size)
-        elif not issparse(value):
-            value = V.in_double(_array(value))
-        batched = i < len(dimensions) and dimensions[i] is not None and np.ndim(value) > dimensions[i]
-        numbers.append(value[: V.ROWS] if batched else value)
-    try:
-        given = tape.get_parameters(trainable_only=False)
-        changed = [i for i, (new, old) in enumerate(zip(numbers, given, strict=True)) if new is not old]
-        numeric = V.bound(tape, [numbers[i] for i in changed], changed) if changed else tape
-        wanted = V.executed(numeric, device._order(numeric))
-    except (AttributeError, IndexError, TypeError, ValueError, qml.QuantumFunctionError, qml.DeviceError):
-        return  # PennyLane takes no such numbers, or cannot put them into an operation: what was made of it was compared
-    rewritten, join = steps((numeric,))
-    plans = [device._made(part, device._order(part)) for part in rewritten]
-    results = [device._measured(plan, part, _numbers(part)) for plan, part in zip(plans, rewritten, strict=True)]
-    (found,) = join(tuple(_shaped(r, plan, np.dtype(float)) for r, plan in zip(results, plans, strict=True)))
-    found = [np.asarray(value) for value in _as_tuple(found)]
-    allowed = max(device._allowed(plan, _numbers(part), wanted) for plan, part in zip(plans, rewritten, strict=True))
-    try:
-        V.compare("The values of a rewritten circuit", found, wanted, allowed)
-    except V.Mismatch as error:
-        raise qml.DeviceError(str(error)) from error
-    device._compared.add(key)
 
 
 @qml.transform
@@ -1052,36 +939,6 @@ def _as_tuple(value: Any) -> tuple:
 
 def _array(value: Any) -> np.ndarray:
     return np.asarray(qml.math.unwrap(value))
-
-
-def _few_rows(plan: Plan, circuit: QuantumScript, rng: np.random.Generator) -> QuantumScript:
-    """A circuit of NumPy numbers with the first samples of a batch; random ones stand for what is not known yet."""
-    found = []
-    batched = {*plan.sample.parameters, *([plan.initial] if plan.batched and plan.initial is not None else [])}
-    for i, value in enumerate(circuit.get_parameters(trainable_only=False)):
-        if qml.math.is_abstract(value):
-            size = tuple(V.ROWS if n is None else n for n in shape(value))
-            value = rng.uniform(-np.pi, np.pi, size)
-            value = value / np.linalg.norm(value, axis=-1, keepdims=True) if i == plan.initial else value
-        elif not issparse(value):
-            value = V.in_double(_array(value))
-        if i in batched and np.ndim(value) and (i != plan.initial or np.ndim(value) > 1):
-            value = value[: V.ROWS]
-        found.append(value)
-    changed = [
-        i
-        for i, (new, old) in enumerate(zip(found, circuit.get_parameters(trainable_only=False), strict=True))
-        if new is not old
-    ]
-    return V.bound(circuit, [found[i] for i in changed], changed) if changed else circuit
-
-
-def _numbers(circuit: QuantumScript) -> list[np.ndarray]:
-    """All parameters of a circuit as NumPy arrays."""
-    return [
-        value if type(value) is np.ndarray else np.asarray(qml.math.unwrap(value))
-        for value in circuit.get_parameters(trainable_only=False)
-    ]
 
 
 # --- engines, imported on first use ----------------------------------------------------------------------------------------

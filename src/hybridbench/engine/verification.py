@@ -7,6 +7,7 @@ whatever the measurement and without a second way of differentiating.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -38,6 +39,19 @@ class Unbound(TypeError):
 
 class NotVerified(UserWarning):
     """A compiled circuit is used although nothing compared it with PennyLane."""
+
+
+def tell(what: str) -> None:
+    """Warn that a circuit is used although it, or a part of what it does, was not compared."""
+    warnings.warn(what, NotVerified, stacklevel=2)
+
+
+def tell_of_memory(subject: str, n_qubits: int) -> None:
+    """The same where there is no memory: `subject` says who did not compare it."""
+    tell(
+        f"{subject} did not compare a circuit of {n_qubits} qubits with default.qubit, which has no memory for it here: "
+        "compare a smaller one, or say verify='never'."
+    )
 
 
 def check_verify(verify: str) -> str:
@@ -76,9 +90,13 @@ def bound(tape: QuantumScript, values: Sequence[Any], at: Sequence[int]) -> Quan
     for number, new in by_operation.items():
         op = operations[number]
         data = [new.get(i, old) for i, old in enumerate(op.data)]
-        # PennyLane's own function cannot do this for an evolution, and forgets the control values of a matrix.
+        # PennyLane's own function leaves an evolution and its Trotter product as they are, and forgets control values.
         if isinstance(op, qml.ops.Evolution):
             operations[number] = type(op)(op.base, data[0])
+        elif isinstance(op, qml.TrotterProduct):
+            base = bind_new_parameters(op.hyperparameters["base"], data[:-1])
+            n, order = op.hyperparameters["n"], op.hyperparameters["order"]
+            operations[number] = qml.TrotterProduct(base, data[-1], n=n, order=order, check_hermitian=False)
         elif isinstance(op, qml.ControlledQubitUnitary):
             operations[number] = type(op)(data[0], wires=op.wires, control_values=op.control_values)
         elif isinstance(op, qml.StatePrep):  # a slope may lead away from norm 1
@@ -138,6 +156,32 @@ def slope(evaluate: Callable[[float], Values], cotangents: Values, size: float) 
     return best, abs(best - narrow)
 
 
+def compare_slopes(
+    what: str,
+    mine: float,
+    evaluate: Callable[[float], Values],
+    cotangents: Values,
+    moves: Sequence[np.ndarray],
+    allowed: float,
+) -> None:
+    """Raise Mismatch where a slope from compiled gradients is not that of PennyLane's values.
+
+    Args:
+        what: the gradients.
+        mine: the derivative of Re(sum(conj(cotangent) * value)) along a direction, from the gradients.
+        evaluate, cotangents: as for `slope`.
+        moves: how far each parameter of a gate moves along the direction.
+        allowed: how far the values may be apart.
+    """
+    theirs, error = slope(evaluate, cotangents, sum(float(np.sum(np.abs(move))) for move in moves))
+    if not (np.isfinite(theirs) and np.isfinite(mine)):
+        return  # the values say what is no number
+    length = math.sqrt(sum(float(np.sum(np.abs(move) ** 2)) for move in moves))
+    size = max(1.0, sum(float(np.sum(np.abs(c))) for c in cotangents)) * max(1.0, length)
+    off = allowed * size + 10 * error + 1e-9 * max(size, abs(theirs))
+    compare(what, [np.array(mine)], [np.array(theirs)], off)
+
+
 def random_like(values: Sequence[np.ndarray], rng: np.random.Generator) -> Values:
     """Random cotangents for values, complex where these are."""
     return [
@@ -157,6 +201,26 @@ def compare(what: str, found: Sequence[Any], wanted: Sequence[Any], allowed: flo
         place = np.unravel_index(np.argmax(np.nan_to_num(np.abs(mine - theirs), nan=np.inf)), mine.shape)
         example = f"{mine[place]:.6g} for {theirs[place]:.6g}"
         raise Mismatch(f"{what} differ from PennyLane's by more than {allowed:.1e}, for example {example}")
+
+
+def of_norm_one(uniform: np.ndarray) -> np.ndarray:
+    """Positive numbers whose squares sum up to 1 along the last axis, as amplitudes have to."""
+    positive = _positive(uniform)
+    return positive / np.linalg.norm(positive, axis=-1, keepdims=True) if positive.ndim else positive
+
+
+def of_sum_one(uniform: np.ndarray) -> np.ndarray:
+    """Positive numbers that sum up to 1 along the last axis, as probabilities have to."""
+    positive = _positive(uniform)
+    return positive / np.sum(positive, axis=-1, keepdims=True) if positive.ndim else positive
+
+
+def _positive(uniform: np.ndarray) -> np.ndarray:
+    return np.abs(uniform) + 0.1
+
+
+#: What circuits take, tried in this order where their own numbers are not known: from angles between -pi and pi.
+KINDS = (np.asarray, of_norm_one, of_sum_one, lambda uniform: (uniform > 0).astype(float))
 
 
 def directions(values: Sequence[np.ndarray], states: Sequence[bool], rng: np.random.Generator) -> Values:
