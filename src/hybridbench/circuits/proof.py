@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,16 +123,17 @@ def prove(
         UnsupportedCircuit: PennyLane takes none of the inputs that were tried, or no other numbers in an operation.
     """
     rng = np.random.default_rng(0)
-    if not V.fits(n_qubits, 1 if inputs.shape.rank < 2 else V.ROWS):
+    large = n_qubits > V.LARGE
+    if not V.fits(n_qubits, 1 if inputs.shape.rank < 2 else V.rows_of(n_qubits)):
         V.tell_of_memory("The layer", n_qubits)
         return
     compared, error = 0, None
-    for at_hand, x in _points(inputs, rows, rng):
+    for at_hand, x in _points(inputs, rows, V.rows_of(n_qubits), rng):
         if compared == 2:
             break
         given = weights if at_hand or not compared else [_moved(weight, rng) for weight in weights]
         arguments = dict(zip(names, [x, *map(tf.convert_to_tensor, given)], strict=True))
-        moving = [name for name, value in arguments.items() if value.dtype.is_floating and not compared]
+        moving = [name for name, value in arguments.items() if value.dtype.is_floating and not (compared and large)]
         along = V.directions([arguments[name].numpy() for name in moving], [False] * len(moving), rng)
         tangents = {name: tf.cast(d, arguments[name].dtype) for name, d in zip(moving, along, strict=True)}
         try:
@@ -154,18 +155,18 @@ def prove(
         ) from error
 
 
-def _points(inputs: tf.TensorSpec, rows: tf.Tensor | None, rng: np.random.Generator) -> Any:
-    """Inputs to compare at: those that came in, others in their range, and others; whether they came in."""
-    shape = tuple(inputs.shape) if inputs.shape.rank < 2 else (V.ROWS, *inputs.shape[1:])
-    draws = []
-    if rows is not None and tf.size(rows) > 0:
-        yield True, rows[: V.ROWS] if inputs.shape.rank == 2 else rows
-        if rows.dtype.is_floating:
-            numbers = rows.numpy()
-            low, high = (numbers.min(axis=0), numbers.max(axis=0)) if numbers.ndim == 2 else (numbers, numbers)
-            draws.append(low + (high - low) * rng.uniform(size=shape))
+def _points(
+    inputs: tf.TensorSpec, rows: tf.Tensor | None, n_rows: int, rng: np.random.Generator
+) -> Iterator[tuple[bool, tf.Tensor]]:
+    """Inputs to compare at, those that came in and others; whether they came in."""
+    shape = tuple(inputs.shape) if inputs.shape.rank < 2 else (n_rows, *inputs.shape[1:])
     uniform = rng.uniform(-np.pi, np.pi, shape)
-    draws += [kind(uniform) for kind in V.KINDS]
+    draws = [kind(uniform) for kind in V.KINDS]
+    if rows is not None and tf.size(rows) > 0:
+        yield True, rows[:n_rows] if inputs.shape.rank == 2 else rows
+        if rows.dtype.is_floating and inputs.shape.rank == 2:  # one sample in their range, and others away from it
+            low, high = tf.reduce_min(rows, axis=0).numpy(), tf.reduce_max(rows, axis=0).numpy()
+            draws.insert(0, np.concatenate([(low + (high - low) * rng.uniform(size=shape))[:1], uniform[1:]]))
     for draw in draws:
         if inputs.dtype.is_complex:
             draw = (draw / np.sqrt(2)) * (1 + 1j)

@@ -645,7 +645,7 @@ class HybridbenchQubit(Device):
         key = tuple((type(op), op.wires.labels) for op in tape.operations), tuple(map(self._key, tapes))
         wires = self._order(tape)
         # Where there is no memory, the plans of `tapes` were not compared either, which was told.
-        if key in self._compared or not V.fits(len(wires), V.ROWS):
+        if key in self._compared or not V.fits(len(wires), V.rows_of(len(wires))):
             return
         try:
             compare_rewritten(self._runner(), tape, steps, wires)

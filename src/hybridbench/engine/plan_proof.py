@@ -169,14 +169,14 @@ def _in_numbers(
         states: positions of parameters whose last axis has norm 1.
         draw: what becomes of angles that are uniform between -pi and pi.
     """
-    found = []
+    found, rows = [], V.rows_of(circuit.num_wires)
     for i, value in enumerate(_parameters(circuit)):
         if qml.math.is_abstract(value):
-            uniform = rng.uniform(-np.pi, np.pi, tuple(V.ROWS if n is None else n for n in shape(value)))
+            uniform = rng.uniform(-np.pi, np.pi, tuple(rows if n is None else n for n in shape(value)))
             value = V.of_norm_one(uniform) if i in states else draw(uniform)
         else:
             value = _in_double(value)
-        found.append(value[: V.ROWS] if is_batch[i] else value)
+        found.append(value[:rows] if is_batch[i] else value)
     changed = [i for i, old in enumerate(_parameters(circuit)) if found[i] is not old]
     return V.bound(circuit, [found[i] for i in changed], changed) if changed else circuit
 

@@ -22,8 +22,9 @@ from hybridbench.errors import check_name
 from hybridbench.measurement.machine import available_memory_bytes
 
 VERIFY = ("first", "never", "always")
-ROWS = 3  #: samples of a batch that are compared
-STEP = 1e-3  #: of the central differences, over the sum of the direction's sizes
+STEP = 1e-4  #: of a central difference, over the sum of the direction's sizes
+WIDE_STEP = 1e-3  #: the same where one difference does not do, and two of them say how far they are off
+LARGE = 14  #: qubits above which PennyLane's executions take longer than everything else, and are fewer
 STATES = 8  #: state vectors of double precision that `default.qubit` may hold at once
 
 Values = list[np.ndarray]
@@ -118,6 +119,11 @@ def in_double(value: Any) -> Any:
     return value
 
 
+def rows_of(n_qubits: int) -> int:
+    """Samples of a batch that are compared."""
+    return 3 if n_qubits <= LARGE else 2
+
+
 def fits(n_qubits: int, rows: int) -> bool:
     """Whether `default.qubit` has the memory for some states of a circuit."""
     return STATES * rows * 16 * 2**n_qubits < available_memory_bytes()
@@ -138,24 +144,6 @@ def tolerance(precision: str, scale: float, gates: int, largest_angle: float) ->
     return float(scale * max(least, eps * (16 * gates + 8 * np.sqrt(gates + 1) * largest_angle)))
 
 
-def slope(evaluate: Callable[[float], Values], cotangents: Values, size: float) -> tuple[float, float]:
-    """The derivative of Re(sum(conj(cotangent) * value)) at 0, and how far it may be off.
-
-    Args:
-        evaluate: values at a distance from the point, along a direction.
-        cotangents: one for each value.
-        size: sum of the sizes of the direction's entries.
-    """
-
-    def total(at: float) -> float:
-        return sum(float(np.sum(np.real(np.conj(c) * v))) for c, v in zip(cotangents, evaluate(at), strict=True))
-
-    step = STEP / max(size, 1e-12)
-    wide, narrow = ((total(h) - total(-h)) / (2 * h) for h in (step, step / 2))
-    best = (4 * narrow - wide) / 3  # Richardson: the error of order h**2 goes
-    return best, abs(best - narrow)
-
-
 def compare_slopes(
     what: str,
     mine: float,
@@ -169,17 +157,29 @@ def compare_slopes(
     Args:
         what: the gradients.
         mine: the derivative of Re(sum(conj(cotangent) * value)) along a direction, from the gradients.
-        evaluate, cotangents: as for `slope`.
+        evaluate: PennyLane's values at a distance along that direction.
+        cotangents: one for each value.
         moves: how far each parameter of a gate moves along the direction.
         allowed: how far the values may be apart.
     """
-    theirs, error = slope(evaluate, cotangents, sum(float(np.sum(np.abs(move))) for move in moves))
-    if not (np.isfinite(theirs) and np.isfinite(mine)):
-        return  # the values say what is no number
+
+    def total(at: float) -> float:
+        return sum(float(np.sum(np.real(np.conj(c) * v))) for c, v in zip(cotangents, evaluate(at), strict=True))
+
+    def slope(step: float) -> float:
+        return (total(step) - total(-step)) / (2 * step)
+
+    distance = max(sum(float(np.sum(np.abs(move))) for move in moves), 1e-12)
     length = math.sqrt(sum(float(np.sum(np.abs(move) ** 2)) for move in moves))
     size = max(1.0, sum(float(np.sum(np.abs(c))) for c in cotangents)) * max(1.0, length)
-    off = allowed * size + 10 * error + 1e-9 * max(size, abs(theirs))
-    compare(what, [np.array(mine)], [np.array(theirs)], off)
+    theirs = slope(STEP / distance)
+    off = allowed * size + 1e-8 * max(size, abs(theirs))
+    if abs(mine - theirs) <= off:
+        return
+    wide, narrow = slope(WIDE_STEP / distance), slope(WIDE_STEP / 2 / distance)
+    theirs = (4 * narrow - wide) / 3  # Richardson: the error of order step**2 goes
+    if np.isfinite(theirs) and np.isfinite(mine):  # the values say what is no number
+        compare(what, [np.array(mine)], [np.array(theirs)], off + 10 * abs(theirs - narrow))
 
 
 def random_like(values: Sequence[np.ndarray], rng: np.random.Generator) -> Values:
