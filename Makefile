@@ -44,7 +44,7 @@ reproduce: setup  ## run all notebooks (PROFILE=quick) and end with the verdict 
 test: setup  ## every test: unit tests, notebook contract, nbval against a fresh execution
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile tests
 	@echo "Executing the committed notebooks afresh and comparing their outputs (5 to 8 minutes) ..."
 	$(BIN)/python -m pytest -p tests.notebooks.gate --nbval notebooks
 
