@@ -374,12 +374,16 @@ class _Workers:
                     has.append(task)
 
     def _give(self, task: _Task, address: str) -> None:
+        from distributed.client import ClosedClientError
         from distributed.protocol import pickle
 
         # As bytes: the scheduler, which looks into tasks, would otherwise import TensorFlow.
         what = pickle.dumps((self._run, list(task.configs)))
         task.address = address
-        task.future = self._client.submit(self._function, what, self._wanted, workers=[address], pure=False)
+        try:
+            task.future = self._client.submit(self._function, what, self._wanted, workers=[address], pure=False)
+        except ClosedClientError as error:
+            raise self._gone() from error
         self._given[task.future.key] = task
         task.future.add_done_callback(self._finished.put)
 
