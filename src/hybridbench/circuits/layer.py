@@ -17,7 +17,7 @@ from hybridbench.circuits.first_call import first_numbers
 from hybridbench.circuits.proof import Reference, RefusedByPennylane
 from hybridbench.circuits.python_call import call_from_graph
 from hybridbench.circuits.qnode import build_qnode
-from hybridbench.circuits.reads import reads
+from hybridbench.circuits.reads import Same, reads
 from hybridbench.circuits.spec import CircuitSpec
 from hybridbench.circuits.tracing import ChangingCircuit, tf
 from hybridbench.engine.backends import BACKENDS, check_memory, make_device, state_memory_bytes
@@ -191,7 +191,10 @@ class KerasLayer(qml.qnn.KerasLayer):
 
     def _circuit(self, x: tf.Tensor) -> CompiledCircuit | Exception:
         """The circuit compiled for inputs like `x`, on first use; or why it cannot be."""
-        key = self.qnode, self.qnode.device, self.qnode.diff_method, x.dtype, x.shape.rank, x.shape[-1:], self._reads()
+        try:
+            key = self._key(x)
+        except UnsupportedCircuit as error:
+            return error
         with self._kept.lock:  # threads that come first wait for one another
             found = self._kept.circuits.get(key)
             if isinstance(found, _Recurring):
@@ -204,6 +207,11 @@ class KerasLayer(qml.qnn.KerasLayer):
                 if self.verify != "never":
                     rows = x if tf.executing_eagerly() else first_numbers(x)
                     made.prove(rows, weights, _module_of(self.engine))
+                if self._key(x) != key:
+                    raise ChangingCircuit(
+                        "its quantum function changes what it reads, and is another one at every call (it was called some "
+                        "times to find that out)"
+                    )
             except RefusedByPennylane as error:  # these inputs, not the circuit
                 return error
             except UnsupportedCircuit as error:
@@ -218,9 +226,13 @@ class KerasLayer(qml.qnn.KerasLayer):
                 self._kept.circuits.popitem(last=False)
             return made
 
-    def _reads(self) -> Hashable:
-        """What the quantum function reads besides its arguments."""
-        return reads(self.qnode.func)
+    def _key(self, x: tf.Tensor) -> Hashable:
+        """All that decides the circuit: the QNode, shapes and types, and what its function reads besides its arguments."""
+        qnode = self.qnode
+        transforms = tuple(map(Same, qnode.transform_program))
+        weights = tuple((tuple(weight.shape), weight.dtype) for weight in self.qnode_weights.values())
+        inputs = x.dtype, x.shape.rank, x.shape[-1:]
+        return Same(qnode), Same(qnode.device), qnode.diff_method, transforms, inputs, weights, reads(qnode.func)
 
     def _compared(self, results: tf.Tensor, x: tf.Tensor, weights: Sequence[tf.Tensor]) -> tf.Tensor:
         """The results, compared with PennyLane's whenever they are computed."""

@@ -1,102 +1,284 @@
-"""What a quantum function reads besides its arguments: values of its module, its closure and the objects that it holds.
+"""What a quantum function reads besides its arguments: values of its module, its closure and the objects that it uses.
 
-A compiled circuit is another one where these change, and none at all where they are random numbers.
+A compiled circuit is another one where these change, and none at all where they change from call to call. What a function
+reads is found in its code: the names that it looks up in its module and closure, and of the objects found there the
+attributes that are named in any code that it can call. Libraries count as unchanging; what cannot be compared is refused.
 """
 
 from __future__ import annotations
 
+import dis
+import hashlib
+import inspect
+import os
 import random
-from collections.abc import Callable, Hashable, Iterator
+import secrets
+import sys
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from types import CodeType, FunctionType, MethodType, ModuleType
+from datetime import date
+from functools import lru_cache, partial, partialmethod
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import pennylane as qml
 
-MAX_DEPTH = 4  #: of objects within objects that are looked at
-MAX_VALUES = 2000  #: values that are looked at; what lies beyond counts as unchanging
-MAX_BYTES = 2**16  #: of an array that is compared by content; a larger one by its identity
-_SCALARS = bool | int | float | complex | str | bytes | np.number | np.bool_ | None
-#: Packages whose own objects do not change what a circuit is.
-_FOREIGN = ("pennylane", "tensorflow", "numpy", "keras", "tf_keras", "scipy", "torch", "jax", "hybridbench", "builtins")
+from hybridbench.engine.compiler import UnsupportedCircuit
+
+MAX_VALUES = 5000  #: values that are looked at
+MAX_BYTES = 2**16  #: of an array that is kept in a key; of a larger one its digest
+# As tuples, which `isinstance` takes faster than unions.
+_SCALARS = (bool, int, float, complex, str, bytes, np.number, np.bool_, type(None))
+_CONTAINERS = (list, tuple, set, frozenset, deque)
+#: Packages whose functions do not change what a circuit is, besides the standard library.
+_LIBRARIES = {
+    *(
+        "pennylane",
+        "pennylane_lightning",
+        "hybridbench",
+        "numpy",
+        "scipy",
+        "autograd",
+        "jax",
+        "jaxlib",
+        "torch",
+        "tensorflow",
+    ),
+    *("keras", "tf_keras", "pandas", "sklearn", "matplotlib", "networkx", "sympy", "h5py", "numba", "pytest", "_pytest"),
+}
+_CHANCE = {
+    id(source)
+    for source in (
+        *(np.random.default_rng, np.random.RandomState, np.random.SeedSequence, random.Random, random.SystemRandom),
+        *(os.urandom, uuid.uuid1, uuid.uuid4),
+        *(getattr(secrets, name) for name in secrets.__all__),
+        *(value for name, value in vars(time).items() if name.rstrip("_ns") in {"time", "perf_counter", "monotonic"}),
+    )
+}
+_CLOCKS = {"now", "today", "utcnow"}  #: methods of dates
+#: The names in all code that a function reached when it was last looked at.
+_KNOWN_NAMES: WeakKeyDictionary = WeakKeyDictionary()
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    """Names that a function, and those within it, look up in their module."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
+class Same:
+    """A key of an object by its identity; it keeps the object alive, so that no other one gets that identity."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.value is other.value
+
+
+@lru_cache(maxsize=4096)
+def _names(code: CodeType) -> frozenset[str]:
+    """Names of variables and attributes in a function and those within it."""
+    return frozenset(code.co_names).union(*(_names(part) for part in code.co_consts if isinstance(part, CodeType)))
+
+
+@lru_cache(maxsize=4096)
+def _imports(code: CodeType) -> tuple[str, ...]:
+    """Modules that a function imports itself."""
+    own = [step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"]
+    return (*own, *(name for part in code.co_consts if isinstance(part, CodeType) for name in _imports(part)))
+
+
+@lru_cache(maxsize=4096)
+def _is_library(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top in _LIBRARIES or top in sys.stdlib_module_names
 
 
 def _is_users(value: Any) -> bool:
-    return (getattr(value, "__module__", None) or "").partition(".")[0] not in _FOREIGN
+    module = getattr(value, "__module__", None)
+    return isinstance(module, str) and not _is_library(module)
 
 
-def _parts(value: Any) -> Iterator[tuple[Hashable, Any]]:
-    """What an object holds, with a name for each."""
+def _of_function(function: FunctionType, names: set[str]) -> Iterator[tuple[Hashable, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # a cell that is not filled yet
+            continue
+    for name in sorted(_names(function.__code__)):
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+    yield from ((name, sys.modules[name]) for name in _imports(function.__code__) if name in sys.modules)
+    yield from enumerate(function.__defaults__ or ())
+    yield from (function.__kwdefaults__ or {}).items()
+    yield from ((name, value) for name, value in vars(function).items() if name in names or name == "__wrapped__")
+
+
+def _of_class(kind: type, names: set[str]) -> Iterator[tuple[Hashable, Any]]:
+    for base in kind.__mro__:
+        if not _is_users(base):
+            continue
+        for name, value in vars(base).items():
+            if isinstance(value, staticmethod | classmethod):
+                value = value.__func__
+            elif isinstance(value, partialmethod):
+                value = value.func
+            parts = (value.fget, value.fset) if isinstance(value, property) else (value,)
+            for part in parts:
+                if isinstance(part, FunctionType) or (name in names and not isinstance(part, MemberDescriptorType)):
+                    yield (base.__qualname__, name), part
+
+
+def _of_object(value: Any, names: set[str]) -> Iterator[tuple[Hashable, Any]]:
+    held = getattr(value, "__dict__", None)
+    if isinstance(held, dict):
+        yield from ((name, held[name]) for name in sorted(names.intersection(held)))
+    for base in type(value).__mro__:
+        for name in names.intersection(vars(base)):
+            if isinstance(vars(base)[name], MemberDescriptorType):  # of __slots__
+                try:
+                    yield name, vars(base)[name].__get__(value)
+                except AttributeError:
+                    continue
+    if isinstance(value, qml.operation.Operator):
+        yield from enumerate(value.data)
+    if isinstance(value, qml.QNode):
+        yield "function", value.func
+    owner = getattr(value, "__self__", None)  # of a method
+    if owner is not None and not isinstance(owner, ModuleType):
+        yield "self", owner
+
+
+def _parts(value: Any, names: set[str]) -> Iterator[tuple[Hashable, Any]]:
+    """What an object holds that code with these names may read, with a name for each."""
     if isinstance(value, FunctionType):
-        names, cells = value.__code__.co_freevars, value.__closure__ or ()
-        for name, cell in zip(names, cells, strict=True):
-            try:
-                yield name, cell.cell_contents
-            except ValueError:  # a cell that is not filled yet
-                continue
-        for name in dict.fromkeys(_names(value.__code__)):
-            if name in value.__globals__:
-                yield name, value.__globals__[name]
-        yield from enumerate(value.__defaults__ or ())
-        yield from (value.__kwdefaults__ or {}).items()
-        wrapped = getattr(value, "__wrapped__", None)
-        if wrapped is not None:
-            yield "wrapped", wrapped
+        if _is_users(value):
+            yield from _of_function(value, names)
     elif isinstance(value, MethodType):
         yield "function", value.__func__
         yield "self", value.__self__
     elif isinstance(value, partial):
-        yield "function", value.func
-        yield "arguments", value.args
-        yield "keywords", value.keywords
-    elif isinstance(value, list | tuple):
-        yield from enumerate(value)
-    elif isinstance(value, dict):
-        yield from ((k, v) for k, v in value.items() if isinstance(k, str | int))
-    elif not isinstance(value, type | ModuleType) and _is_users(type(value)):
-        yield from getattr(value, "__dict__", {}).items()
-        call = vars(type(value)).get("__call__")
-        if isinstance(call, FunctionType):
-            yield "call", call
+        yield from (("function", value.func), ("arguments", value.args), ("keywords", value.keywords))
+    elif isinstance(value, ModuleType):
+        everything = not _is_library(value.__name__)
+        for name in sorted(names.intersection(vars(value))):
+            part = vars(value)[name]
+            if everything or id(part) in _CHANCE or isinstance(part, (ModuleType, Mapping, type)):  # noqa: UP038
+                yield name, part
+    elif isinstance(value, type):
+        yield from _of_class(value, names)
+    else:
+        if isinstance(value, Mapping):
+            yield from ((_key_of(name), part) for name, part in value.items())
+        elif isinstance(value, set | frozenset):
+            yield from enumerate(sorted(value, key=repr))
+        elif isinstance(value, _CONTAINERS) or (isinstance(value, np.ndarray) and value.dtype == object):
+            yield from enumerate(value)
+        yield from _of_object(value, names)
+        if _is_users(type(value)):
+            yield "class", type(value)
 
 
-def _reached(function: Callable) -> Iterator[tuple[tuple, Any]]:
-    """Everything that a function reads or holds, breadth first, each object once, with the way to it."""
-    seen, waiting = set(), [((), function)]
-    while waiting and len(seen) < MAX_VALUES:
-        path, value = waiting.pop(0)
-        if not isinstance(value, _SCALARS):
+def _key_of(name: Any) -> Hashable:
+    return name if isinstance(name, _SCALARS) or (isinstance(name, tuple) and all(map(_is_scalar, name))) else Same(name)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, _SCALARS)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a list or tuple holds scalars only."""
+    return type(value) in (list, tuple) and all(map(_is_scalar, value))
+
+
+def _walk(function: Callable, names: set[str]) -> tuple[list[tuple[tuple, Any]], set[str]]:
+    """Everything that a function reads or holds, each object once, with the way to it; the names in its code."""
+    found, seen, waiting, used = [], set(), deque([((), function)]), set()
+    while waiting:
+        path, value = waiting.popleft()
+        if not _is_scalar(value):
             if id(value) in seen:
                 continue
             seen.add(id(value))
-        yield path, value
-        follow = _is_users(value) if isinstance(value, FunctionType | MethodType) else True
-        if len(path) < MAX_DEPTH and follow and not isinstance(value, _SCALARS):
-            waiting += [((*path, name), part) for name, part in _parts(value)]
+        found.append((path, value))
+        if len(found) > MAX_VALUES:
+            raise UnsupportedCircuit(
+                f"its quantum function can read more than {MAX_VALUES} values besides its arguments, too many to see "
+                "whether they change: give it what it needs in a closure or a list"
+            )
+        if isinstance(value, FunctionType) and _is_users(value):
+            used |= _names(value.__code__)
+        if not _is_scalar(value) and not _is_plain(value):
+            waiting += [((*path, name), part) for name, part in _parts(value, names)]
+    return found, used
+
+
+def _reached(function: Callable) -> list[tuple[tuple, Any]]:
+    """Everything that a function reads or holds: attributes count where code that it can call has their names."""
+    at = inspect.unwrap(function) if callable(function) else function
+    names = set(_KNOWN_NAMES.get(at, ())) if isinstance(at, FunctionType) else set()
+    while True:
+        found, used = _walk(function, names)
+        if used <= names:
+            break
+        names |= used
+    if isinstance(at, FunctionType):
+        _KNOWN_NAMES[at] = frozenset(names)
+    if names & _CLOCKS and any(isinstance(value, type) and issubclass(value, date) for _, value in found):
+        raise UnsupportedCircuit("its quantum function reads the clock, and is another one at every call")
+    return found
 
 
 def reads(function: Callable) -> Hashable:
-    """A key of all numbers, texts and arrays that a function reads besides its arguments; functions count by identity."""
-    found = []
-    for path, value in _reached(function):
-        if isinstance(value, _SCALARS):
-            found.append((path, type(value).__name__, value if value == value else "nan"))
-        elif isinstance(value, np.ndarray) and value.dtype != object and value.nbytes <= MAX_BYTES:
-            found.append((path, value.shape, value.dtype.str, value.tobytes()))
-        elif isinstance(value, list | tuple | dict | set | frozenset):
-            found.append((path, type(value).__name__, len(value)))
-        elif callable(value) or isinstance(value, np.ndarray):
-            found.append((path, id(value)))
-    return tuple(found)
+    """A key of all that a function reads besides its arguments: numbers, texts and arrays by content, code as it is.
+
+    Raises:
+        UnsupportedCircuit: it reads what is another thing at every call, or what cannot be compared.
+    """
+    try:
+        return tuple((path, _frozen(path, value)) for path, value in _reached(function))
+    except UnsupportedCircuit:
+        raise
+    except Exception as error:  # objects may answer to a look with anything
+        raise UnsupportedCircuit(
+            f"what its quantum function reads cannot be compared: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _frozen(path: tuple, value: Any) -> Hashable:
+    if isinstance(value, _SCALARS):
+        return type(value).__name__, value if value == value else "nan"
+    if _is_plain(value):
+        return type(value).__name__, tuple((type(v).__name__, v if v == v else "nan") for v in value)
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        content = value.tobytes()
+        return value.shape, value.dtype.str, content if len(content) <= MAX_BYTES else hashlib.blake2b(content).digest()
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, FunctionType):
+        return value.__code__
+    if id(value) in _CHANCE or isinstance(value, random.SystemRandom):
+        raise UnsupportedCircuit(
+            f"its quantum function can draw random numbers or read the clock ({_word(path)}), and is another one at every "
+            "call"
+        )
+    if isinstance(value, Iterator):
+        raise UnsupportedCircuit(f"its quantum function reads an iterator ({_word(path)}), which moves on at every call")
+    if isinstance(value, (*_CONTAINERS, Mapping)):
+        return type(value).__name__, len(value)
+    if isinstance(value, MethodType | partial):
+        return type(value).__name__
+    return Same(type(value) if _is_users(type(value)) else value)
+
+
+def _word(path: tuple) -> str:
+    return ".".join(str(part) for part in path if isinstance(part, str | int)) or "itself"
 
 
 def _state(value: Any) -> Any:
@@ -105,7 +287,8 @@ def _state(value: Any) -> Any:
         return repr(value.bit_generator.state)
     if isinstance(value, np.random.RandomState):
         return repr(value.get_state(legacy=False))
-    return value.getstate() if isinstance(value, random.Random) else None
+    known = isinstance(value, random.Random) and not isinstance(value, random.SystemRandom)
+    return value.getstate() if known else None
 
 
 @contextmanager

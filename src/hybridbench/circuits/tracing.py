@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from hybridbench.circuits.forms import MOVES, Form, Forms
-from hybridbench.circuits.reads import random_numbers
 from hybridbench.engine.program import Angle, Kind, Program
 from hybridbench.stack import import_tensorflow
 
@@ -25,6 +24,7 @@ import pennylane as qml  # noqa: E402  (TensorFlow first, with its start-up noti
 from pennylane.devices.default_qubit import accepted_analytic_measurement  # noqa: E402
 from pennylane.devices.preprocess import decompose, validate_device_wires  # noqa: E402
 
+from hybridbench.circuits.reads import random_numbers  # noqa: E402
 from hybridbench.engine.compiler import (  # noqa: E402
     Compiled,
     UnsupportedCircuit,
@@ -37,8 +37,8 @@ from hybridbench.engine.plan import known, simpler  # noqa: E402
 IDEAL_DEVICES = ("default.qubit", "lightning.qubit", "hybridbench.qubit")
 #: Differentiation methods that give the exact gradient; the others are estimators that a user asks for by name.
 EXACT_METHODS = ("best", "backprop", "adjoint", "parameter-shift", "device")
-#: Batch sizes of traces: two that differ from all other sizes of a circuit are compared.
-PROBE_BATCHES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
+#: Batch sizes of the two traces that are compared: of the small and of the large ones the first that is no other size.
+PROBE_BATCHES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31), (101, 103, 107, 109, 113, 127)
 DRAWS = 4  #: further calls of a quantum function, to see whether it is the same each time
 
 
@@ -192,7 +192,7 @@ def bind(qnode: qml.QNode, name: str, inputs: tf.TensorSpec, weights: Mapping[st
         batches = (None, None)
         if inputs.shape.rank == 2:
             sizes = {size for spec in [inputs, *weights.values()] for size in spec.shape}
-            batches = [size for size in PROBE_BATCHES if size not in sizes][:2]
+            batches = tuple(next(size for size in several if size not in sizes) for several in PROBE_BATCHES)
         first, second = (_Probe(qnode, name, inputs, weights, batch) for batch in batches)
         if not drawn():
             first.check_same(second, np.random.default_rng(0))
