@@ -157,6 +157,14 @@ class CompiledCircuit:
             numbers = self._numbers(x, weights, self._binding, self._batched)
             return self._rows(engine.expectations(self._program, *numbers), x)
         weights = [*map(tf.convert_to_tensor, weights)]
+        if self._way != "whole" or x.shape.rank < 2 or x.shape[0] not in (None, 1):
+            return self._traced_run(x, weights, engine)
+        # Operations of PennyLane take a batch of one for a single sample, and the graph of a larger batch does not fit.
+        n_rows = tf.shape(x)[0]
+        twice = tf.repeat(x, tf.where(n_rows == 1, 2, 1), axis=0)
+        return self._traced_run(tf.ensure_shape(twice, (None, *x.shape[1:])), weights, engine)[:n_rows]
+
+    def _traced_run(self, x: tf.Tensor, weights: Sequence[tf.Tensor], engine: ModuleType) -> tf.Tensor:
         trace, per_row = self._traced(x, weights)
         parts = [self._parts(trace, i, x, weights, per_row) for i in range(len(trace.tapes))]
         if trace.finish is None and trace.compiled[0].program.outputs:

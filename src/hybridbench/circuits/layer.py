@@ -53,8 +53,8 @@ class _Kept:
         self.told = False
         self.told_untraced = False
 
-    def __deepcopy__(self, memo: dict) -> _Kept:
-        return _Kept()
+    def __reduce__(self) -> tuple:
+        return _Kept, ()
 
 
 class _Recurring(Exception):

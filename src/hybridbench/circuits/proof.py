@@ -18,6 +18,8 @@ from pennylane.ops.functions import bind_new_parameters  # noqa: E402
 from hybridbench.engine import verification as V  # noqa: E402
 from hybridbench.engine.compiler import UnsupportedCircuit  # noqa: E402
 
+MOST_WORK = 2**22  #: gates times amplitudes of a batch that is compared as a whole
+
 Compiled = Callable[[tf.Tensor, Sequence[tf.Tensor]], tf.Tensor]
 
 
@@ -128,7 +130,7 @@ def prove(
         V.tell_of_memory("The layer", n_qubits)
         return
     compared, error = 0, None
-    for at_hand, x in _points(inputs, rows, V.rows_of(n_qubits), rng):
+    for at_hand, x in _points(inputs, rows, V.rows_of(n_qubits), max(1, MOST_WORK // (max(gates, 1) * 2**n_qubits)), rng):
         if compared == 2:
             break
         given = weights if at_hand or not compared else [_moved(weight, rng) for weight in weights]
@@ -156,14 +158,18 @@ def prove(
 
 
 def _points(
-    inputs: tf.TensorSpec, rows: tf.Tensor | None, n_rows: int, rng: np.random.Generator
+    inputs: tf.TensorSpec, rows: tf.Tensor | None, n_rows: int, most_rows: int, rng: np.random.Generator
 ) -> Iterator[tuple[bool, tf.Tensor]]:
-    """Inputs to compare at, those that came in and others; whether they came in."""
+    """Inputs to compare at, those that came in and others; whether they came in.
+
+    All rows are compared, where there are at most `most_rows`: for a batch of another size a circuit may be another one.
+    """
     shape = tuple(inputs.shape) if inputs.shape.rank < 2 else (n_rows, *inputs.shape[1:])
     uniform = rng.uniform(-np.pi, np.pi, shape)
     draws = [kind(uniform) for kind in V.KINDS]
     if rows is not None and tf.size(rows) > 0:
-        yield True, rows[:n_rows] if inputs.shape.rank == 2 else rows
+        some = inputs.shape.rank == 2 and len(rows) > most_rows
+        yield True, rows[:n_rows] if some else rows
         if rows.dtype.is_floating and inputs.shape.rank == 2:  # one sample in their range, and others away from it
             low, high = tf.reduce_min(rows, axis=0).numpy(), tf.reduce_max(rows, axis=0).numpy()
             draws.insert(0, np.concatenate([(low + (high - low) * rng.uniform(size=shape))[:1], uniform[1:]]))

@@ -19,7 +19,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from functools import lru_cache, partial, partialmethod
 from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
@@ -168,7 +168,13 @@ def _parts(value: Any, names: set[str]) -> Iterator[tuple[Hashable, Any]]:
         everything = not _is_library(value.__name__)
         for name in sorted(names.intersection(vars(value))):
             part = vars(value)[name]
-            if everything or id(part) in _CHANCE or isinstance(part, (ModuleType, Mapping, type)):  # noqa: UP038
+            if (
+                everything
+                or id(part) in _CHANCE
+                or part is date
+                or part is datetime
+                or isinstance(part, (ModuleType, Mapping))
+            ):
                 yield name, part
     elif isinstance(value, type):
         yield from _of_class(value, names)
@@ -261,8 +267,6 @@ def _frozen(path: tuple, value: Any) -> Hashable:
         return value.shape, value.dtype.str, content if len(content) <= MAX_BYTES else hashlib.blake2b(content).digest()
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
-    if isinstance(value, FunctionType):
-        return value.__code__
     if id(value) in _CHANCE or isinstance(value, random.SystemRandom):
         raise UnsupportedCircuit(
             f"its quantum function can draw random numbers or read the clock ({_word(path)}), and is another one at every "
@@ -270,6 +274,8 @@ def _frozen(path: tuple, value: Any) -> Hashable:
         )
     if isinstance(value, Iterator):
         raise UnsupportedCircuit(f"its quantum function reads an iterator ({_word(path)}), which moves on at every call")
+    if isinstance(value, FunctionType):
+        return value.__code__
     if isinstance(value, (*_CONTAINERS, Mapping)):
         return type(value).__name__, len(value)
     if isinstance(value, MethodType | partial):

@@ -113,8 +113,8 @@ def bound(tape: QuantumScript, values: Sequence[Any], at: Sequence[int]) -> Quan
 
 
 def in_double(value: Any) -> Any:
-    """An array in double precision; `default.qubit` would compute in the precision of its parameters."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fc":
+    """An array or number in double precision; `default.qubit` would compute in the precision of its parameters."""
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fc":
         return value.astype(complex if value.dtype.kind == "c" else float, copy=False)
     return value
 
