@@ -83,10 +83,12 @@ class KerasLayer(qml.qnn.KerasLayer):
     The gradient can be differentiated again, in eager and graph mode; forward mode works too. A first state that is not of
     norm 1 is refused with PennyLane's ValueError, or in a graph that runs with TensorFlow's InvalidArgumentError.
 
-    Numbers, texts and arrays that the quantum function reads from its module, its closure and the objects that it holds are
-    looked at at each eager call: where they change, the circuit is compiled anew. In a graph they are read while it is
-    traced, as under `tf.function`. A device's tracker does not see compiled calls. A model saved as SavedModel holds the
-    circuit as TensorFlow operations, so that it loads without this package.
+    Values that the quantum function reads from its module, its closure and the objects that it uses are looked at at each
+    eager call: where they change, the circuit is compiled anew. Where they change by the call itself (counters, iterators,
+    clocks, random numbers), or cannot be compared, the circuit is not compiled. In a graph, and so in `fit` and `predict`,
+    they and the QNode are read while it is traced, as under `tf.function`: call `model.compile` again after a change. A
+    device's tracker does not see compiled calls. A model saved as SavedModel holds the circuit as TensorFlow operations, so
+    that it loads without this package.
 
     Args:
         qnode: as for `qml.qnn.KerasLayer`.
