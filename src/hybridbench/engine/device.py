@@ -702,7 +702,9 @@ def _refusal(engine: str, config: ExecutionConfig, circuit: QuantumScript | None
     twice = backprop or (config.interface in TENSORFLOW and engine not in {"cpu", "cuda"})
     if config.derivative_order > 1 and not twice:
         return f"gives first derivatives only, and max_diff is {config.derivative_order}: use diff_method='parameter-shift'."
-    if config.gradient_method == "best" and any(_is_trained(m.obs, config.interface) for m in circuit.measurements):
+    # "adjoint" has PennyLane's own rule there: a warning, and a gradient of zero.
+    trained = any(_is_trained(m.obs, config.interface) for m in circuit.measurements)
+    if trained and config.gradient_method in {"best", "backprop"}:
         return "does not reach the parameters of observables: use diff_method='parameter-shift'."
     return ""
 
@@ -730,6 +732,11 @@ def _prepare(
     name = device.name
     validate_device_wires(tape, device.wires, name=name)
     validate_measurements(tape, accepted_analytic_measurement, accepted_sample_measurement, name=name)
+    if any(qml.math.is_abstract(value) for m in tape.measurements if m.obs is not None for value in m.obs.data):
+        raise qml.DeviceError(
+            f"A parameter of an observable is not known while this graph is traced, and {name} compiles observables with "
+            "their numbers: give them as constants, run the circuit outside of the graph, or on default.qubit."
+        )
     steps = TransformProgram()
     if any(isinstance(op, MidMeasureMP) for op in tape.operations):
         steps.add_transform(qml.defer_measurements, allow_postselect=False)
