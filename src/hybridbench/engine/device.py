@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from threading import Lock
@@ -117,10 +118,24 @@ class HybridbenchQubit(Device):
         except ConfigurationError as error:
             raise qml.DeviceError(str(error)) from error
         self._rng = np.random.default_rng(seed)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start without compiled circuits."""
         self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
         self._compared: set[Hashable] = set()
         self._lock = Lock()
         self._orders: dict[tuple, tuple[Hashable, ...]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of: it compiles and compares its circuits anew, since locks cannot be copied."""
+        own = {"_plans", "_compared", "_lock", "_orders"}
+        return {name: value for name, value in vars(self).items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Fill a copy."""
+        vars(self).update(state)
+        self._forget()
 
     @property
     def c_dtype(self) -> type:
@@ -205,7 +220,9 @@ class HybridbenchQubit(Device):
         if self._verify == "always":
             for circuit in circuits:
                 if not circuit.shots and not any(map(qml.math.is_abstract, circuit.get_parameters(trainable_only=False))):
-                    compare_call(self._runner(), self._plan(circuit), circuit)
+                    plan = self._plan(circuit)
+                    with _as_device_error():
+                        compare_call(self._runner(), plan, circuit)
         if execution_config.gradient_method == "backprop":
             engine = execution_config.device_options.get("engine", "cpu")
             if execution_config.interface in TENSORFLOW:
@@ -633,9 +650,10 @@ class HybridbenchQubit(Device):
             return key in self._plans
 
     def _new_plan(self, circuit: QuantumScript, wires: tuple[Hashable, ...]) -> Plan:
-        found = self._made(circuit, wires)
-        if self._verify != "never":
-            prove(self._runner(), found, circuit)
+        with _as_device_error():
+            found = self._made(circuit, wires)
+            if self._verify != "never":
+                prove(self._runner(), found, circuit)
         return found
 
     def _runner(self) -> Runner:
@@ -647,10 +665,8 @@ class HybridbenchQubit(Device):
         # Where there is no memory, the plans of `tapes` were not compared either, which was told.
         if key in self._compared or not V.fits(len(wires), V.rows_of(len(wires))):
             return
-        try:
+        with _as_device_error():
             compare_rewritten(self._runner(), tape, steps, wires)
-        except V.Mismatch as error:
-            raise qml.DeviceError(str(error)) from error
         if len(self._compared) >= CACHE_SIZE:
             self._compared.clear()
         self._compared.add(key)
@@ -679,6 +695,15 @@ class HybridbenchQubit(Device):
             found = (*own, *(w for w in used if w not in own))  # measurements that are deferred take further wires
             self._orders[used, everything] = found
         return found
+
+
+@contextmanager
+def _as_device_error() -> Iterator[None]:
+    """What the engine cannot run, or runs otherwise than PennyLane, as the error that PennyLane's devices raise."""
+    try:
+        yield
+    except UnsupportedCircuit as error:
+        raise qml.DeviceError(str(error)) from error
 
 
 # --- before the run --------------------------------------------------------------------------------------------------------
@@ -732,13 +757,18 @@ def _prepare(
     name = device.name
     validate_device_wires(tape, device.wires, name=name)
     validate_measurements(tape, accepted_analytic_measurement, accepted_sample_measurement, name=name)
-    if any(qml.math.is_abstract(value) for m in tape.measurements if m.obs is not None for value in m.obs.data):
+    if any(qml.math.is_abstract(_fixed(v)) for m in tape.measurements if m.obs is not None for v in m.obs.data):
         raise qml.DeviceError(
             f"A parameter of an observable is not known while this graph is traced, and {name} compiles observables with "
             "their numbers: give them as constants, run the circuit outside of the graph, or on default.qubit."
         )
     steps = TransformProgram()
     if any(isinstance(op, MidMeasureMP) for op in tape.operations):
+        if any(isinstance(op, MidMeasureMP) and op.postselect is not None for op in tape.operations):
+            raise qml.DeviceError(
+                f"Postselection is not available on {name}, whose states keep their norm: run this circuit on "
+                "default.qubit, or measure without postselect."
+            )
         steps.add_transform(qml.defer_measurements, allow_postselect=False)
     # PennyLane's shadows know no batch, and programs no batch of matrices.
     shadows = any(isinstance(m, ClassicalShadowMP | ShadowExpvalMP) for m in tape.measurements)
@@ -748,12 +778,10 @@ def _prepare(
     steps.add_transform(_decomposed, name=name)
     if config.gradient_method in OWN_METHODS and any(_is_trained(m.obs, config.interface) for m in tape.measurements):
         validate_adjoint_trainable_params(QuantumScript([], tape.measurements))  # warns
-    try:
+    with _as_device_error():
         tapes, join = steps((tape,))
-        for part in tapes:  # compiled, and compared with `default.qubit`
-            device._plan(part)
-    except UnsupportedCircuit as error:
-        raise qml.DeviceError(str(error)) from error
+    for part in tapes:  # compiled, and compared with `default.qubit`
+        device._plan(part)
     if device._verify != "never" and not tape.shots:
         device._prove_rewritten(tape, tapes, steps)
     return tapes, lambda results: join(results)[0]
@@ -773,7 +801,7 @@ def _with_constants(tape: QuantumScript) -> tuple[Sequence[QuantumScript], Calla
 def _constant_measurement(measurement: Any) -> Any:
     if measurement.obs is None or not measurement.obs.data:
         return measurement
-    return type(measurement)(obs=bind_new_parameters(measurement.obs, [_array(value) for value in measurement.obs.data]))
+    return type(measurement)(obs=bind_new_parameters(measurement.obs, [_array(_fixed(v)) for v in measurement.obs.data]))
 
 
 def _as_constant(op: Operator) -> Operator:
@@ -781,9 +809,18 @@ def _as_constant(op: Operator) -> Operator:
         return qml.StatePrep(np.asarray(op.state_vector().todense()).reshape(-1), wires=op.wires)
     if not isinstance(op, CONSTANTS) or isinstance(op.data[0], np.ndarray):
         return op
-    if qml.math.is_abstract(op.data[0]) or qml.math.requires_grad(op.data[0]):
+    value = op.data[0] if qml.math.requires_grad(op.data[0]) else _fixed(op.data[0])
+    if qml.math.is_abstract(value) or qml.math.requires_grad(value):
         return op
-    return bind_new_parameters(op, [np.asarray(qml.math.unwrap(op.data[0]))])
+    return bind_new_parameters(op, [_array(value)])
+
+
+def _fixed(value: Any) -> Any:
+    """A constant of a TensorFlow graph as the array that it is; any other value as it stands."""
+    if not qml.math.is_abstract(value) or qml.math.get_interface(value) != "tensorflow":
+        return value
+    found = _tf().get_static_value(value)
+    return value if found is None else found
 
 
 @qml.transform
