@@ -171,3 +171,165 @@ def test_observables_take_constants_of_a_graph():
         return qml.expval(tf.constant(0.4, tf.float64) * qml.Z(0))
 
     np.testing.assert_allclose(circuit(tf.constant(0.3, tf.float64)), 0.4 * np.cos(0.3), atol=1e-9)
+
+
+# --- JAX -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="jax")
+def jax_in_double_precision():
+    jax = pytest.importorskip("jax")
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield jax
+    jax.config.update("jax_enable_x64", before)
+
+
+def gates(angle, weights):
+    qml.RX(angle, 0)
+    qml.RY(weights[0], 0)
+    qml.CRX(weights[1] * angle, [0, 1])
+
+
+def with_expval(angle, weights):
+    gates(angle, weights)
+    return qml.expval(qml.Z(0) @ qml.Y(1) + qml.Z(0))
+
+
+def with_probs(angle, weights):
+    gates(angle, weights)
+    return qml.expval(qml.Y(1)), qml.probs(wires=[0, 1])
+
+
+def with_state(angle, weights):
+    gates(angle, weights)
+    return qml.state()
+
+
+def summed(jax, qnode):
+    """A real number of everything that a circuit returns."""
+
+    def total(*arguments):
+        found = jax.tree_util.tree_leaves(qnode(*arguments))
+        return sum(jax.numpy.sum(jax.numpy.cos(jax.numpy.arange(v.size).reshape(v.shape)) * (v**2).real) for v in found)
+
+    return total
+
+
+ROADS = {
+    "values": lambda jax, q, t, w: q(t, w),
+    "jit": lambda jax, q, t, w: jax.jit(q)(t, w),
+    "grad": lambda jax, q, t, w: jax.grad(summed(jax, q), argnums=(0, 1))(t, w),
+    "grad of a Python float": lambda jax, q, t, w: jax.grad(summed(jax, q))(0.3, w),
+    "jit of grad": lambda jax, q, t, w: jax.jit(jax.grad(summed(jax, q), argnums=(0, 1)))(t, w),
+    "vmap": lambda jax, q, t, w: jax.vmap(q, in_axes=(0, None))(jax.numpy.stack([t, 2 * t, -t]), w),
+    "vmap of vmap": lambda jax, q, t, w: jax.vmap(jax.vmap(q, in_axes=(0, None)), in_axes=(None, 0))(
+        jax.numpy.stack([t, 2 * t, -t]), jax.numpy.stack([w, -w])
+    ),
+    "grad of vmap": lambda jax, q, t, w: jax.grad(
+        lambda w: summed(jax, jax.vmap(q, in_axes=(0, None)))(jax.numpy.stack([t, 2 * t, -t]), w)
+    )(w),
+    "vmap of grad": lambda jax, q, t, w: jax.vmap(jax.grad(summed(jax, q), argnums=(0, 1)), in_axes=(0, None))(
+        jax.numpy.stack([t, 2 * t, -t]), w
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROADS)
+@pytest.mark.parametrize("circuit", [with_expval, with_probs, with_state])
+def test_jaxs_transforms(jax, name, circuit):
+    angle, weights = jax.numpy.array(0.3), jax.numpy.array([0.4, -0.9])
+    found, wanted = (
+        jax.tree_util.tree_leaves(ROADS[name](jax, qml.QNode(circuit, d), angle, weights))
+        for d in (device(), qml.device("default.qubit", wires=2))
+    )
+    assert len(found) == len(wanted)
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
+        np.testing.assert_allclose(mine, theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["best", "adjoint"])
+@pytest.mark.parametrize("circuit", [with_expval, with_probs])
+def test_jaxs_jacobian(jax, circuit, method):
+    weights = jax.numpy.array([0.4, -0.9])
+    mine = jax.jacobian(qml.QNode(circuit, device(), diff_method=method), argnums=1)(0.3, weights)
+    theirs = jax.jacobian(qml.QNode(circuit, qml.device("default.qubit", wires=2)), argnums=1)(0.3, weights)
+    for a, b in zip(jax.tree_util.tree_leaves(mine), jax.tree_util.tree_leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+def test_jax_takes_batches_states_and_matrices(jax):
+    def circuit(batch, state, matrix):
+        qml.StatePrep(state / jax.numpy.linalg.norm(state), [0, 1])
+        qml.RX(batch, 0)
+        qml.QubitUnitary(matrix, 1)
+        return qml.expval(qml.Y(0) @ qml.Z(1))
+
+    batch, state = jax.numpy.array([0.3, 0.4, 1.5]), jax.numpy.array([0.5, 0.3 - 0.2j, 0.7j, -0.1])
+    angle = 0.7
+    matrix = jax.numpy.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    for wrap in (lambda f: f, jax.jit):
+        mine, theirs = (
+            wrap(jax.grad(summed(jax, qml.QNode(circuit, d)), argnums=(0, 1)))(batch, state, matrix)
+            for d in (device(), qml.device("default.qubit", wires=2))
+        )
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+def test_jax_in_single_precision_and_with_fixed_numbers(jax):
+    jax.config.update("jax_enable_x64", False)
+    found = jax.jit(jax.grad(qml.QNode(with_expval, device(c_dtype=np.complex64))))(0.3, jax.numpy.array([0.4, -0.9]))
+    wanted = jax.grad(qml.QNode(with_expval, qml.device("default.qubit", wires=2)))(0.3, jax.numpy.array([0.4, -0.9]))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    fixed = qml.QNode(lambda: with_expval(0.3, [0.4, -0.9]), device(), interface="jax")()
+    assert isinstance(fixed, jax.Array)
+
+
+def test_derivatives_of_derivatives_under_jax_are_refused(jax):
+    qnode = qml.QNode(lambda t: (qml.RX(t, 0), qml.expval(qml.Z(0)))[1], device())
+    with pytest.raises(qml.QuantumFunctionError, match="first derivatives only under JAX"):
+        jax.grad(jax.grad(qnode))(0.3)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jacfwd(qnode)(0.3)
+
+
+def test_trained_observables_under_jax(jax):
+    coefficients = jax.numpy.array([0.4, 1.2])
+    qnode = qml.QNode(trained_observable, device())
+    for gradient in (jax.grad(qnode), jax.jit(jax.grad(qnode)), jax.grad(jax.jit(qnode))):
+        np.testing.assert_allclose(gradient(coefficients), WANTED, atol=1e-9)
+    with pytest.raises(qml.DeviceError, match="observable is not known"):
+        jax.jit(qml.QNode(trained_observable, device(), diff_method="adjoint"))(coefficients)
+
+
+def test_shots_under_jax(jax):
+    dev = device(shots=20000, seed=1)
+    qnode = qml.QNode(lambda t: (qml.RX(t, 0), qml.expval(qml.Z(0)))[1], dev)
+    np.testing.assert_allclose(jax.grad(qnode)(jax.numpy.array(0.4)), -np.sin(0.4), atol=0.05)
+    np.testing.assert_allclose(jax.jit(qnode)(jax.numpy.array(0.4)), np.cos(0.4), atol=0.05)
+
+
+# --- PyTorch ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transform", ["grad", "jacrev", "jacfwd", "hessian", "vmap"])
+def test_transforms_of_torch_func_are_refused(transform):
+    torch = pytest.importorskip("torch")
+
+    def circuit(angles):
+        qml.RX(angles[0], 0)
+        qml.RY(angles[1], 0)
+        return qml.expval(qml.Z(0))
+
+    qnode = qml.QNode(circuit, device())
+    angles = torch.tensor([[0.3, 0.7], [0.1, 0.2]], dtype=torch.float64, requires_grad=True)
+    given = angles if transform == "vmap" else angles[0]
+    for _ in range(2):  # a new circuit, and a known one
+        with pytest.raises(qml.DeviceError, match=r"torch\.func.*torch\.autograd.*default\.qubit"):
+            getattr(torch.func, transform)(qnode)(given)
+        value = qnode(angles[0])
+    (gradient,) = torch.autograd.grad(value, angles)
+    np.testing.assert_allclose(gradient[0], [-np.sin(0.3) * np.cos(0.7), -np.cos(0.3) * np.sin(0.7)], atol=1e-9)

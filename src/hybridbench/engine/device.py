@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -47,8 +48,9 @@ from hybridbench.stack import import_tensorflow
 
 ENGINES = ("auto", "cpu", "tensorflow", "cuda")
 TENSORFLOW = {Interface.TF, Interface.TF_AUTOGRAPH}
-THROUGH_TENSORS = {*TENSORFLOW, Interface.AUTOGRAD, Interface.TORCH}
-NO_BACKPROP = {Interface.TORCH, Interface.JAX, Interface.JAX_JIT}
+JAX = {Interface.JAX, Interface.JAX_JIT}
+THROUGH_TENSORS = {*TENSORFLOW, *JAX, Interface.AUTOGRAD, Interface.TORCH}
+NO_BACKPROP = {Interface.TORCH, *JAX}
 OWN_METHODS = {"best", "adjoint", "device", "backprop"}
 CACHE_SIZE = 256  #: plans that a device keeps
 FLOATS = {np.dtype("float32"), np.dtype("float64")}
@@ -170,10 +172,10 @@ class HybridbenchQubit(Device):
     ) -> ExecutionConfig:
         """Decide how gradients are taken.
 
-        Tensors of TensorFlow, autograd and PyTorch go through the circuit as one operation that has a gradient, which
+        Tensors of TensorFlow, autograd, PyTorch and JAX go through the circuit as one operation that has a gradient, which
         PennyLane calls "backprop"; the option "engine" says whether that operation's gradient is the adjoint method ("cpu")
-        or TensorFlow's. So a derivative of a derivative is right or raises: what PennyLane itself makes of `compute_vjp`,
-        which JAX calls, counts as a constant under autograd and PyTorch.
+        or TensorFlow's. So a derivative of a derivative is right or raises: what PennyLane itself makes of `compute_vjp`
+        counts as a constant under autograd and PyTorch, and cannot be mapped over a batch by JAX.
         """
         config = config or DefaultExecutionConfig
         if config.mcm_config.mcm_method not in {None, "deferred"}:
@@ -196,8 +198,6 @@ class HybridbenchQubit(Device):
             use_device_gradient=True,
             use_device_jacobian_product=not (through_tensors or method == "backprop"),
             grad_on_execution=False,
-            # PennyLane's jax.jit asks for vector-Jacobian products only where tapes keep their arrays.
-            convert_to_numpy=config.interface != Interface.JAX_JIT,
             device_options=options,
         )
 
@@ -215,7 +215,7 @@ class HybridbenchQubit(Device):
         """Results of each circuit: a value for one measurement, else a tuple of values.
 
         Values of a broadcast circuit have a leading batch axis. Results are tensors of the interface, with gradients, where
-        the configuration says "backprop" and TensorFlow, autograd or PyTorch, else NumPy arrays.
+        the configuration says "backprop" and an interface that has tensors, else NumPy arrays.
         """
         if self._verify == "always":
             for circuit in circuits:
@@ -231,6 +231,8 @@ class HybridbenchQubit(Device):
                 return tuple(self._on_autograd(circuit, engine) for circuit in circuits)
             if execution_config.interface == Interface.TORCH:
                 return tuple(self._on_torch(circuit) for circuit in circuits)
+            if execution_config.interface in JAX:
+                return tuple(self._on_jax(circuit) for circuit in circuits)
         return tuple(self._values(circuit, execution_config.interface) for circuit in circuits)
 
     def _values(self, circuit: QuantumScript, interface: Interface) -> Any:
@@ -612,6 +614,82 @@ class HybridbenchQubit(Device):
 
         return _one_or_all(Run.apply(*(parameters[i] for i in chosen)))
 
+    def _on_jax(self, circuit: QuantumScript) -> Any:
+        """Results as JAX arrays; their gradient is the adjoint method, and a second one is refused.
+
+        Where JAX traces, it calls back. A batch that it maps over comes as leading axes of all arrays, and each sample of
+        it is one call of the engine.
+        """
+        import jax
+
+        plan = self._plan(circuit)
+        parameters = circuit.get_parameters(trainable_only=False)
+        chosen = [i for i, p in enumerate(parameters) if isinstance(p, jax.Array)]
+        plain = {i: _array(p) for i, p in enumerate(parameters) if i not in chosen}
+        sizes = [np.shape(parameters[i]) for i in chosen]
+        real = np.dtype(self._precision).type(0).real.dtype
+        kinds = [np.result_type(real, np.complex64) if _is_complex(m) else real for m in circuit.measurements]
+        batch = (plan.rows(parameters),) if plan.batched else ()
+        results = [
+            jax.ShapeDtypeStruct((*batch, *_shape(m, plan)), jax.dtypes.canonicalize_dtype(kind))
+            for m, kind in zip(circuit.measurements, kinds, strict=True)
+        ]
+        drop = slice(None) if plan.batched else 0
+
+        def placed(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+            given = plain | dict(zip(chosen, arrays, strict=True))
+            return [given[i] for i in range(len(parameters))]
+
+        def values(*arrays: np.ndarray) -> list[np.ndarray]:
+            return [np.asarray(v)[drop] for v in self._measured(plan, circuit, placed(arrays))]
+
+        def gradients(*arrays: np.ndarray) -> list[np.ndarray]:
+            found = self._pull_back(plan, circuit, placed(arrays[: len(chosen)]), arrays[len(chosen) :])
+            return [found[i] for i in chosen]
+
+        def call(function: Callable, wanted: Sequence[Any], arrays: Sequence[Any]) -> tuple:
+            """`function` of arrays, at once where JAX knows them."""
+            inner = [*sizes, *(r.shape for r in results)]
+
+            def mapped(*given: Any) -> tuple:
+                given = [*map(np.asarray, given)]
+                outer = given[0].shape[: given[0].ndim - len(inner[0])]
+                rows = [g.reshape(math.prod(outer), *size) for g, size in zip(given, inner, strict=False)]
+                found = [function(*row) for row in zip(*rows, strict=True)]
+                return tuple(
+                    np.asarray([row[k] for row in found], w.dtype).reshape((*outer, *w.shape)) for k, w in enumerate(wanted)
+                )
+
+            if not any(isinstance(a, jax.core.Tracer) for a in arrays):
+                return tuple(map(jax.numpy.asarray, mapped(*arrays)))
+            return jax.pure_callback(mapped, tuple(wanted), *arrays, **_callback_options(jax))
+
+        @jax.custom_vjp
+        def run(*arrays: Any) -> tuple:
+            return call(values, results, arrays)
+
+        @jax.custom_vjp
+        def pull_back(*arrays: Any) -> tuple:
+            return call(gradients, [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays[: len(chosen)]], arrays)
+
+        def refuse(_: None, upstream: Any) -> Any:
+            raise qml.QuantumFunctionError(
+                f"{self.name} gives first derivatives only under JAX, and a derivative of a derivative was asked for: use "
+                "diff_method='backprop' on default.qubit, or TensorFlow or autograd with this device."
+            )
+
+        def backward(arrays: Any, cotangents: Any) -> tuple:
+            found = pull_back(*arrays, *cotangents)
+            differentiable = [np.issubdtype(a.dtype, np.inexact) for a in arrays]
+            return tuple(g if is_number else None for g, is_number in zip(found, differentiable, strict=True))
+
+        # JAX differentiates at Python's numbers too, which have no type.
+        run.defvjp(lambda *arrays: (run(*arrays), tuple(map(jax.numpy.asarray, arrays))), backward)
+        pull_back.defvjp(lambda *arrays: (pull_back(*arrays), None), refuse)
+        if not chosen:
+            return _one_or_all([jax.numpy.asarray(v, r.dtype) for v, r in zip(values(), results, strict=True)])
+        return _one_or_all(run(*(parameters[i] for i in chosen)))
+
     # --- plans -----------------------------------------------------------------------------------------------------------
 
     def _plan(self, circuit: QuantumScript) -> Plan:
@@ -697,6 +775,19 @@ class HybridbenchQubit(Device):
         return found
 
 
+def _refuse_torch_func(circuit: QuantumScript, name: str) -> None:
+    """Raise DeviceError where torch.func holds a parameter of a circuit: it hides the numbers of its tensors."""
+    import torch
+
+    # PyTorch has no public way to ask; without this one its own error names no transform.
+    is_wrapped = getattr(getattr(torch._C, "_functorch", None), "is_functorch_wrapped_tensor", lambda _: False)
+    if any(isinstance(p, torch.Tensor) and is_wrapped(p) for p in circuit.get_parameters(trainable_only=False)):
+        raise qml.DeviceError(
+            f"{name} does not support the transforms of torch.func (grad, jacrev, vmap and the like): use torch.autograd "
+            "(backward, or torch.autograd.functional.jacobian) and broadcasting, or run this circuit on default.qubit."
+        )
+
+
 @contextmanager
 def _as_device_error() -> Iterator[None]:
     """What the engine cannot run, or runs otherwise than PennyLane, as the error that PennyLane's devices raise."""
@@ -752,6 +843,8 @@ def _prepare(
     tape: QuantumScript, device: HybridbenchQubit, config: ExecutionConfig
 ) -> tuple[Sequence[QuantumScript], Callable]:
     """Check a circuit and turn it into one that the device can run; one of a known structure passes as it is."""
+    if config.interface == Interface.TORCH:
+        _refuse_torch_func(tape, device.name)
     if device._knows(tape):
         return (tape,), null_postprocessing
     name = device.name
@@ -979,6 +1072,12 @@ def _one_or_all(values: Sequence[Any]) -> Any:
 
 def _as_tuple(value: Any) -> tuple:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _callback_options(jax: Any) -> dict[str, Any]:
+    """How JAX maps a callback over a batch: in one call, or in many where it is too old to repeat what has no batch."""
+    known = inspect.signature(jax.pure_callback).parameters
+    return {"vmap_method": "broadcast_all"} if "vmap_method" in known else {"vectorized": False}
 
 
 def _array(value: Any) -> np.ndarray:
