@@ -305,6 +305,28 @@ def test_trained_observables_under_jax(jax):
         jax.jit(qml.QNode(trained_observable, device(), diff_method="adjoint"))(coefficients)
 
 
+@pytest.mark.parametrize("wires", [[0], [0, 1]])
+def test_phases_of_matrices_of_templates_under_jax(jax, wires):
+    angles = jax.numpy.array(np.random.default_rng(0).normal(size=4 ** len(wires) - 1))
+
+    def circuit(angles):
+        qml.SpecialUnitary(angles, wires)
+        return qml.state()
+
+    mine, theirs = (qml.QNode(circuit, d) for d in (device(wires=2), qml.device("default.qubit", wires=2)))
+    np.testing.assert_allclose(mine(angles), theirs(angles), atol=1e-9)
+    with pytest.raises(qml.DeviceError):  # PennyLane cannot write it as gates whose angles are not known
+        jax.jit(mine)(angles)
+
+
+def test_a_state_is_not_given_without_its_phase(jax):
+    matrix = jax.numpy.array(qml.matrix(qml.QFT([0, 1])))
+    mine = qml.QNode(lambda m: (qml.QubitUnitary(m, [0, 1]), qml.state())[1], device())
+    with pytest.raises(qml.DeviceError, match=r"gives no state vector.*default\.qubit"):
+        jax.grad(lambda m: jax.numpy.sum(mine(m)).real)(matrix)
+    np.testing.assert_allclose(mine(matrix), np.full(4, 0.5), atol=1e-9)
+
+
 def test_shots_under_jax(jax):
     dev = device(shots=20000, seed=1)
     qnode = qml.QNode(lambda t: (qml.RX(t, 0), qml.expval(qml.Z(0)))[1], dev)

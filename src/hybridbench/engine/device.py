@@ -31,7 +31,14 @@ from pennylane.devices.preprocess import (
 from pennylane.devices.qubit.measure import measure
 from pennylane.devices.qubit.simulate import measure_final_state
 from pennylane.math import Interface
-from pennylane.measurements import ClassicalShadowMP, ExpectationMP, MidMeasureMP, ShadowExpvalMP
+from pennylane.measurements import (
+    ClassicalShadowMP,
+    DensityMatrixMP,
+    ExpectationMP,
+    MidMeasureMP,
+    ShadowExpvalMP,
+    StateMP,
+)
 from pennylane.operation import Channel, Operator
 from pennylane.ops.functions import bind_new_parameters
 from pennylane.tape import QuantumScript
@@ -938,7 +945,17 @@ def _decomposed(tape: QuantumScript, name: str) -> tuple[Sequence[QuantumScript]
             return id(op) in kept
         return known(op) or trace(op) is not None
 
-    return decompose(tape, stop, skip_initial_state_prep=False, decomposer=simpler, name=name)
+    sees_phase = any(isinstance(m, StateMP) and not isinstance(m, DensityMatrixMP) for m in tape.measurements)
+
+    def parts(op: Operator) -> list[Operator]:
+        if sees_phase and isinstance(op, qml.QubitUnitary) and len(op.wires) > 1:  # PennyLane's gates lose its phase
+            raise qml.DeviceError(
+                f"{name} gives no state vector of a circuit with {op.name} on {len(op.wires)} wires whose matrix is trained "
+                "or not known: measure something else, or run this circuit on default.qubit."
+            )
+        return [_as_constant(part) for part in simpler(op)]  # a template may bring a matrix of its own
+
+    return decompose(tape, stop, skip_initial_state_prep=False, decomposer=parts, name=name)
 
 
 # --- measurements ----------------------------------------------------------------------------------------------------------
