@@ -570,7 +570,7 @@ def rx(x, *operations):
         (lambda x: (qml.RX(x, 9), qml.expval(qml.Z(0)))[-1], {}, {}, qml.wires.WireError, "not found on the device"),
         (lambda x: rx(x, qml.AmplitudeDamping(x, 0)), {}, {}, qml.DeviceError, "is noise.*default.mixed"),
         (lambda x: rx(x, qml.Displacement(x, 0, 0)), {}, {}, qml.DeviceError, "not supported with hybridbench.qubit"),
-        (lambda x: rx(x, qml.measure(0, postselect=1)), {}, {}, ValueError, "Postselection is not allowed"),
+        (lambda x: rx(x, qml.measure(0, postselect=1)), {}, {}, qml.DeviceError, "Postselection is not available"),
         (lambda x: qml.sample(), {}, {}, qml.DeviceError, "not accepted for analytic simulation on hybridbench.qubit"),
         (lambda x: qml.state(), {"shots": 9}, {}, qml.DeviceError, "not accepted with finite shots on hybridbench.qubit"),
         (

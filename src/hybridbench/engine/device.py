@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from threading import Lock
@@ -29,7 +31,14 @@ from pennylane.devices.preprocess import (
 from pennylane.devices.qubit.measure import measure
 from pennylane.devices.qubit.simulate import measure_final_state
 from pennylane.math import Interface
-from pennylane.measurements import ClassicalShadowMP, ExpectationMP, MidMeasureMP, ShadowExpvalMP
+from pennylane.measurements import (
+    ClassicalShadowMP,
+    DensityMatrixMP,
+    ExpectationMP,
+    MidMeasureMP,
+    ShadowExpvalMP,
+    StateMP,
+)
 from pennylane.operation import Channel, Operator
 from pennylane.ops.functions import bind_new_parameters
 from pennylane.tape import QuantumScript
@@ -46,8 +55,9 @@ from hybridbench.stack import import_tensorflow
 
 ENGINES = ("auto", "cpu", "tensorflow", "cuda")
 TENSORFLOW = {Interface.TF, Interface.TF_AUTOGRAPH}
-THROUGH_TENSORS = {*TENSORFLOW, Interface.AUTOGRAD, Interface.TORCH}
-NO_BACKPROP = {Interface.TORCH, Interface.JAX, Interface.JAX_JIT}
+JAX = {Interface.JAX, Interface.JAX_JIT}
+THROUGH_TENSORS = {*TENSORFLOW, *JAX, Interface.AUTOGRAD, Interface.TORCH}
+NO_BACKPROP = {Interface.TORCH, *JAX}
 OWN_METHODS = {"best", "adjoint", "device", "backprop"}
 CACHE_SIZE = 256  #: plans that a device keeps
 FLOATS = {np.dtype("float32"), np.dtype("float64")}
@@ -117,10 +127,24 @@ class HybridbenchQubit(Device):
         except ConfigurationError as error:
             raise qml.DeviceError(str(error)) from error
         self._rng = np.random.default_rng(seed)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start without compiled circuits."""
         self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
         self._compared: set[Hashable] = set()
         self._lock = Lock()
         self._orders: dict[tuple, tuple[Hashable, ...]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of: it compiles and compares its circuits anew, since locks cannot be copied."""
+        own = {"_plans", "_compared", "_lock", "_orders"}
+        return {name: value for name, value in vars(self).items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Fill a copy."""
+        vars(self).update(state)
+        self._forget()
 
     @property
     def c_dtype(self) -> type:
@@ -155,10 +179,10 @@ class HybridbenchQubit(Device):
     ) -> ExecutionConfig:
         """Decide how gradients are taken.
 
-        Tensors of TensorFlow, autograd and PyTorch go through the circuit as one operation that has a gradient, which
+        Tensors of TensorFlow, autograd, PyTorch and JAX go through the circuit as one operation that has a gradient, which
         PennyLane calls "backprop"; the option "engine" says whether that operation's gradient is the adjoint method ("cpu")
-        or TensorFlow's. So a derivative of a derivative is right or raises: what PennyLane itself makes of `compute_vjp`,
-        which JAX calls, counts as a constant under autograd and PyTorch.
+        or TensorFlow's. So a derivative of a derivative is right or raises: what PennyLane itself makes of `compute_vjp`
+        counts as a constant under autograd and PyTorch, and cannot be mapped over a batch by JAX.
         """
         config = config or DefaultExecutionConfig
         if config.mcm_config.mcm_method not in {None, "deferred"}:
@@ -181,8 +205,6 @@ class HybridbenchQubit(Device):
             use_device_gradient=True,
             use_device_jacobian_product=not (through_tensors or method == "backprop"),
             grad_on_execution=False,
-            # PennyLane's jax.jit asks for vector-Jacobian products only where tapes keep their arrays.
-            convert_to_numpy=config.interface != Interface.JAX_JIT,
             device_options=options,
         )
 
@@ -200,12 +222,14 @@ class HybridbenchQubit(Device):
         """Results of each circuit: a value for one measurement, else a tuple of values.
 
         Values of a broadcast circuit have a leading batch axis. Results are tensors of the interface, with gradients, where
-        the configuration says "backprop" and TensorFlow, autograd or PyTorch, else NumPy arrays.
+        the configuration says "backprop" and an interface that has tensors, else NumPy arrays.
         """
         if self._verify == "always":
             for circuit in circuits:
                 if not circuit.shots and not any(map(qml.math.is_abstract, circuit.get_parameters(trainable_only=False))):
-                    compare_call(self._runner(), self._plan(circuit), circuit)
+                    plan = self._plan(circuit)
+                    with _as_device_error():
+                        compare_call(self._runner(), plan, circuit)
         if execution_config.gradient_method == "backprop":
             engine = execution_config.device_options.get("engine", "cpu")
             if execution_config.interface in TENSORFLOW:
@@ -214,6 +238,8 @@ class HybridbenchQubit(Device):
                 return tuple(self._on_autograd(circuit, engine) for circuit in circuits)
             if execution_config.interface == Interface.TORCH:
                 return tuple(self._on_torch(circuit) for circuit in circuits)
+            if execution_config.interface in JAX:
+                return tuple(self._on_jax(circuit) for circuit in circuits)
         return tuple(self._values(circuit, execution_config.interface) for circuit in circuits)
 
     def _values(self, circuit: QuantumScript, interface: Interface) -> Any:
@@ -595,6 +621,82 @@ class HybridbenchQubit(Device):
 
         return _one_or_all(Run.apply(*(parameters[i] for i in chosen)))
 
+    def _on_jax(self, circuit: QuantumScript) -> Any:
+        """Results as JAX arrays; their gradient is the adjoint method, and a second one is refused.
+
+        Where JAX traces, it calls back. A batch that it maps over comes as leading axes of all arrays, and each sample of
+        it is one call of the engine.
+        """
+        import jax
+
+        plan = self._plan(circuit)
+        parameters = circuit.get_parameters(trainable_only=False)
+        chosen = [i for i, p in enumerate(parameters) if isinstance(p, jax.Array)]
+        plain = {i: _array(p) for i, p in enumerate(parameters) if i not in chosen}
+        sizes = [np.shape(parameters[i]) for i in chosen]
+        real = np.dtype(self._precision).type(0).real.dtype
+        kinds = [np.result_type(real, np.complex64) if _is_complex(m) else real for m in circuit.measurements]
+        batch = (plan.rows(parameters),) if plan.batched else ()
+        results = [
+            jax.ShapeDtypeStruct((*batch, *_shape(m, plan)), jax.dtypes.canonicalize_dtype(kind))
+            for m, kind in zip(circuit.measurements, kinds, strict=True)
+        ]
+        drop = slice(None) if plan.batched else 0
+
+        def placed(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+            given = plain | dict(zip(chosen, arrays, strict=True))
+            return [given[i] for i in range(len(parameters))]
+
+        def values(*arrays: np.ndarray) -> list[np.ndarray]:
+            return [np.asarray(v)[drop] for v in self._measured(plan, circuit, placed(arrays))]
+
+        def gradients(*arrays: np.ndarray) -> list[np.ndarray]:
+            found = self._pull_back(plan, circuit, placed(arrays[: len(chosen)]), arrays[len(chosen) :])
+            return [found[i] for i in chosen]
+
+        def call(function: Callable, wanted: Sequence[Any], arrays: Sequence[Any]) -> tuple:
+            """`function` of arrays, at once where JAX knows them."""
+            inner = [*sizes, *(r.shape for r in results)]
+
+            def mapped(*given: Any) -> tuple:
+                given = [*map(np.asarray, given)]
+                outer = given[0].shape[: given[0].ndim - len(inner[0])]
+                rows = [g.reshape(math.prod(outer), *size) for g, size in zip(given, inner, strict=False)]
+                found = [function(*row) for row in zip(*rows, strict=True)]
+                return tuple(
+                    np.asarray([row[k] for row in found], w.dtype).reshape((*outer, *w.shape)) for k, w in enumerate(wanted)
+                )
+
+            if not any(isinstance(a, jax.core.Tracer) for a in arrays):
+                return tuple(map(jax.numpy.asarray, mapped(*arrays)))
+            return jax.pure_callback(mapped, tuple(wanted), *arrays, **_callback_options(jax))
+
+        @jax.custom_vjp
+        def run(*arrays: Any) -> tuple:
+            return call(values, results, arrays)
+
+        @jax.custom_vjp
+        def pull_back(*arrays: Any) -> tuple:
+            return call(gradients, [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays[: len(chosen)]], arrays)
+
+        def refuse(_: None, upstream: Any) -> Any:
+            raise qml.QuantumFunctionError(
+                f"{self.name} gives first derivatives only under JAX, and a derivative of a derivative was asked for: use "
+                "diff_method='backprop' on default.qubit, or TensorFlow or autograd with this device."
+            )
+
+        def backward(arrays: Any, cotangents: Any) -> tuple:
+            found = pull_back(*arrays, *cotangents)
+            differentiable = [np.issubdtype(a.dtype, np.inexact) for a in arrays]
+            return tuple(g if is_number else None for g, is_number in zip(found, differentiable, strict=True))
+
+        # JAX differentiates at Python's numbers too, which have no type.
+        run.defvjp(lambda *arrays: (run(*arrays), tuple(map(jax.numpy.asarray, arrays))), backward)
+        pull_back.defvjp(lambda *arrays: (pull_back(*arrays), None), refuse)
+        if not chosen:
+            return _one_or_all([jax.numpy.asarray(v, r.dtype) for v, r in zip(values(), results, strict=True)])
+        return _one_or_all(run(*(parameters[i] for i in chosen)))
+
     # --- plans -----------------------------------------------------------------------------------------------------------
 
     def _plan(self, circuit: QuantumScript) -> Plan:
@@ -633,9 +735,10 @@ class HybridbenchQubit(Device):
             return key in self._plans
 
     def _new_plan(self, circuit: QuantumScript, wires: tuple[Hashable, ...]) -> Plan:
-        found = self._made(circuit, wires)
-        if self._verify != "never":
-            prove(self._runner(), found, circuit)
+        with _as_device_error():
+            found = self._made(circuit, wires)
+            if self._verify != "never":
+                prove(self._runner(), found, circuit)
         return found
 
     def _runner(self) -> Runner:
@@ -647,10 +750,8 @@ class HybridbenchQubit(Device):
         # Where there is no memory, the plans of `tapes` were not compared either, which was told.
         if key in self._compared or not V.fits(len(wires), V.rows_of(len(wires))):
             return
-        try:
+        with _as_device_error():
             compare_rewritten(self._runner(), tape, steps, wires)
-        except V.Mismatch as error:
-            raise qml.DeviceError(str(error)) from error
         if len(self._compared) >= CACHE_SIZE:
             self._compared.clear()
         self._compared.add(key)
@@ -681,6 +782,28 @@ class HybridbenchQubit(Device):
         return found
 
 
+def _refuse_torch_func(circuit: QuantumScript, name: str) -> None:
+    """Raise DeviceError where torch.func holds a parameter of a circuit: it hides the numbers of its tensors."""
+    import torch
+
+    # PyTorch has no public way to ask; without this one its own error names no transform.
+    is_wrapped = getattr(getattr(torch._C, "_functorch", None), "is_functorch_wrapped_tensor", lambda _: False)
+    if any(isinstance(p, torch.Tensor) and is_wrapped(p) for p in circuit.get_parameters(trainable_only=False)):
+        raise qml.DeviceError(
+            f"{name} does not support the transforms of torch.func (grad, jacrev, vmap and the like): use torch.autograd "
+            "(backward, or torch.autograd.functional.jacobian) and broadcasting, or run this circuit on default.qubit."
+        )
+
+
+@contextmanager
+def _as_device_error() -> Iterator[None]:
+    """What the engine cannot run, or runs otherwise than PennyLane, as the error that PennyLane's devices raise."""
+    try:
+        yield
+    except UnsupportedCircuit as error:
+        raise qml.DeviceError(str(error)) from error
+
+
 # --- before the run --------------------------------------------------------------------------------------------------------
 
 
@@ -702,7 +825,9 @@ def _refusal(engine: str, config: ExecutionConfig, circuit: QuantumScript | None
     twice = backprop or (config.interface in TENSORFLOW and engine not in {"cpu", "cuda"})
     if config.derivative_order > 1 and not twice:
         return f"gives first derivatives only, and max_diff is {config.derivative_order}: use diff_method='parameter-shift'."
-    if config.gradient_method == "best" and any(_is_trained(m.obs, config.interface) for m in circuit.measurements):
+    # "adjoint" has PennyLane's own rule there: a warning, and a gradient of zero.
+    trained = any(_is_trained(m.obs, config.interface) for m in circuit.measurements)
+    if trained and config.gradient_method in {"best", "backprop"}:
         return "does not reach the parameters of observables: use diff_method='parameter-shift'."
     return ""
 
@@ -725,13 +850,25 @@ def _prepare(
     tape: QuantumScript, device: HybridbenchQubit, config: ExecutionConfig
 ) -> tuple[Sequence[QuantumScript], Callable]:
     """Check a circuit and turn it into one that the device can run; one of a known structure passes as it is."""
+    if config.interface == Interface.TORCH:
+        _refuse_torch_func(tape, device.name)
     if device._knows(tape):
         return (tape,), null_postprocessing
     name = device.name
     validate_device_wires(tape, device.wires, name=name)
     validate_measurements(tape, accepted_analytic_measurement, accepted_sample_measurement, name=name)
+    if any(qml.math.is_abstract(_fixed(v)) for m in tape.measurements if m.obs is not None for v in m.obs.data):
+        raise qml.DeviceError(
+            f"A parameter of an observable is not known while this graph is traced, and {name} compiles observables with "
+            "their numbers: give them as constants, run the circuit outside of the graph, or on default.qubit."
+        )
     steps = TransformProgram()
     if any(isinstance(op, MidMeasureMP) for op in tape.operations):
+        if any(isinstance(op, MidMeasureMP) and op.postselect is not None for op in tape.operations):
+            raise qml.DeviceError(
+                f"Postselection is not available on {name}, whose states keep their norm: run this circuit on "
+                "default.qubit, or measure without postselect."
+            )
         steps.add_transform(qml.defer_measurements, allow_postselect=False)
     # PennyLane's shadows know no batch, and programs no batch of matrices.
     shadows = any(isinstance(m, ClassicalShadowMP | ShadowExpvalMP) for m in tape.measurements)
@@ -741,12 +878,10 @@ def _prepare(
     steps.add_transform(_decomposed, name=name)
     if config.gradient_method in OWN_METHODS and any(_is_trained(m.obs, config.interface) for m in tape.measurements):
         validate_adjoint_trainable_params(QuantumScript([], tape.measurements))  # warns
-    try:
+    with _as_device_error():
         tapes, join = steps((tape,))
-        for part in tapes:  # compiled, and compared with `default.qubit`
-            device._plan(part)
-    except UnsupportedCircuit as error:
-        raise qml.DeviceError(str(error)) from error
+    for part in tapes:  # compiled, and compared with `default.qubit`
+        device._plan(part)
     if device._verify != "never" and not tape.shots:
         device._prove_rewritten(tape, tapes, steps)
     return tapes, lambda results: join(results)[0]
@@ -766,7 +901,7 @@ def _with_constants(tape: QuantumScript) -> tuple[Sequence[QuantumScript], Calla
 def _constant_measurement(measurement: Any) -> Any:
     if measurement.obs is None or not measurement.obs.data:
         return measurement
-    return type(measurement)(obs=bind_new_parameters(measurement.obs, [_array(value) for value in measurement.obs.data]))
+    return type(measurement)(obs=bind_new_parameters(measurement.obs, [_array(_fixed(v)) for v in measurement.obs.data]))
 
 
 def _as_constant(op: Operator) -> Operator:
@@ -774,9 +909,18 @@ def _as_constant(op: Operator) -> Operator:
         return qml.StatePrep(np.asarray(op.state_vector().todense()).reshape(-1), wires=op.wires)
     if not isinstance(op, CONSTANTS) or isinstance(op.data[0], np.ndarray):
         return op
-    if qml.math.is_abstract(op.data[0]) or qml.math.requires_grad(op.data[0]):
+    value = op.data[0] if qml.math.requires_grad(op.data[0]) else _fixed(op.data[0])
+    if qml.math.is_abstract(value) or qml.math.requires_grad(value):
         return op
-    return bind_new_parameters(op, [np.asarray(qml.math.unwrap(op.data[0]))])
+    return bind_new_parameters(op, [_array(value)])
+
+
+def _fixed(value: Any) -> Any:
+    """A constant of a TensorFlow graph as the array that it is; any other value as it stands."""
+    if not qml.math.is_abstract(value) or qml.math.get_interface(value) != "tensorflow":
+        return value
+    found = _tf().get_static_value(value)
+    return value if found is None else found
 
 
 @qml.transform
@@ -801,7 +945,17 @@ def _decomposed(tape: QuantumScript, name: str) -> tuple[Sequence[QuantumScript]
             return id(op) in kept
         return known(op) or trace(op) is not None
 
-    return decompose(tape, stop, skip_initial_state_prep=False, decomposer=simpler, name=name)
+    sees_phase = any(isinstance(m, StateMP) and not isinstance(m, DensityMatrixMP) for m in tape.measurements)
+
+    def parts(op: Operator) -> list[Operator]:
+        if sees_phase and isinstance(op, qml.QubitUnitary) and len(op.wires) > 1:  # PennyLane's gates lose its phase
+            raise qml.DeviceError(
+                f"{name} gives no state vector of a circuit with {op.name} on {len(op.wires)} wires whose matrix is trained "
+                "or not known: measure something else, or run this circuit on default.qubit."
+            )
+        return [_as_constant(part) for part in simpler(op)]  # a template may bring a matrix of its own
+
+    return decompose(tape, stop, skip_initial_state_prep=False, decomposer=parts, name=name)
 
 
 # --- measurements ----------------------------------------------------------------------------------------------------------
@@ -935,6 +1089,12 @@ def _one_or_all(values: Sequence[Any]) -> Any:
 
 def _as_tuple(value: Any) -> tuple:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _callback_options(jax: Any) -> dict[str, Any]:
+    """How JAX maps a callback over a batch: in one call, or in many where it is too old to repeat what has no batch."""
+    known = inspect.signature(jax.pure_callback).parameters
+    return {"vmap_method": "broadcast_all"} if "vmap_method" in known else {"vectorized": False}
 
 
 def _array(value: Any) -> np.ndarray:

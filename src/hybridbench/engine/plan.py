@@ -276,7 +276,8 @@ def simpler(op: Operator) -> list[Operator]:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         if isinstance(op, MATRICES) or not op.has_matrix or _varies(op):
             raise UnsupportedCircuit(
-                f"The engine cannot run {op.name}: writing it as simpler gates raises {type(error).__name__}: {error}"
+                f"The engine cannot run {op.name}: run this circuit on default.qubit. Writing it as simpler gates raises "
+                f"{type(error).__name__}: {error}"
             ) from error
         found = None
     if found is not None and (is_pennylanes(type(op)) or _agrees(op, found)):

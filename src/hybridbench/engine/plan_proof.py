@@ -14,6 +14,7 @@ from pennylane.transforms.core import TransformProgram
 from scipy.sparse import issparse
 
 from hybridbench.engine import verification as V
+from hybridbench.engine.compiler import UnsupportedCircuit
 from hybridbench.engine.plan import Plan, shape
 
 
@@ -129,8 +130,14 @@ def compare_rewritten(runner: Runner, tape: QuantumScript, steps: TransformProgr
         except (AttributeError, IndexError, TypeError, ValueError, qml.QuantumFunctionError, qml.DeviceError) as error:
             refusal = error  # PennyLane takes no such numbers, or cannot put them into an operation
             continue
-        rewritten, join = steps((numeric,))
-        plans = list(map(runner.plan, rewritten))
+        try:
+            rewritten, join = steps((numeric,))
+            plans = list(map(runner.plan, rewritten))
+        except UnsupportedCircuit as error:
+            if not unknown:
+                raise
+            refusal = error  # the circuit itself was rewritten: the engine takes only these random numbers not
+            continue
         results = [runner.values(plan, part) for plan, part in zip(plans, rewritten, strict=True)]
         (found,) = join(tuple(values[0] if len(values) == 1 else tuple(values) for values in results))
         found = [np.asarray(value) for value in (found if isinstance(found, list | tuple) else [found])]
@@ -167,13 +174,21 @@ def _in_numbers(
         is_batch: for each parameter whether its first axis is the batch.
         rng: of what is not known.
         states: positions of parameters whose last axis has norm 1.
-        draw: what becomes of angles that are uniform between -pi and pi.
+        draw: what becomes of angles that are uniform between -pi and pi; matrices of gates are unitary whatever it is.
     """
     found, rows = [], V.rows_of(circuit.num_wires)
+    owners = [owner for op in circuit.operations for owner in _owners(op)]
     for i, value in enumerate(_parameters(circuit)):
         if qml.math.is_abstract(value):
-            uniform = rng.uniform(-np.pi, np.pi, tuple(rows if n is None else n for n in shape(value)))
-            value = V.of_norm_one(uniform) if i in states else draw(uniform)
+            size = tuple(rows if n is None else n for n in shape(value))
+            is_complex = "complex" in qml.math.get_dtype_name(value)
+            if i < len(owners) and isinstance(owners[i], qml.QubitUnitary):
+                value = V.unitaries(size, is_complex, rng)
+            elif i < len(owners) and isinstance(owners[i], qml.DiagonalQubitUnitary):
+                value = V.phases(size, is_complex, rng)
+            else:
+                uniform = rng.uniform(-np.pi, np.pi, size)
+                value = V.of_norm_one(uniform) if i in states else draw(uniform)
         else:
             value = _in_double(value)
         found.append(value[:rows] if is_batch[i] else value)
@@ -193,3 +208,15 @@ def _dimensions(op: Operator) -> list[int | None]:
     """Axes of each parameter of an operation without a batch; None where PennyLane does not say."""
     found = getattr(op, "ndim_params", ()) if not isinstance(op, qml.ops.CompositeOp | qml.ops.SymbolicOp) else ()
     return list(found) if len(found) == len(op.data) else [None] * len(op.data)
+
+
+def _owners(op: Operator) -> list[Operator]:
+    """For each parameter of an operation the operation that it belongs to, within controls, adjoints and products."""
+    if isinstance(op, qml.ops.CompositeOp):
+        found = [owner for part in op.operands for owner in _owners(part)]
+    elif isinstance(op, qml.ops.SymbolicOp):
+        found = _owners(op.base)
+        found = [op] * (len(op.data) - len(found)) + found
+    else:
+        found = []
+    return found if len(found) == len(op.data) else [op] * len(op.data)

@@ -223,6 +223,18 @@ def _positive(uniform: np.ndarray) -> np.ndarray:
 KINDS = (np.asarray, of_norm_one, of_sum_one, lambda uniform: (uniform > 0).astype(float))
 
 
+def unitaries(shape: Sequence[int], is_complex: bool, rng: np.random.Generator) -> np.ndarray:
+    """Random unitary matrices over the last two axes; orthogonal ones where they are real."""
+    gauss = rng.normal(size=shape) + (1j * rng.normal(size=shape) if is_complex else 0.0)
+    return np.linalg.qr(gauss)[0]
+
+
+def phases(shape: Sequence[int], is_complex: bool, rng: np.random.Generator) -> np.ndarray:
+    """Random numbers of size 1; signs where they are real."""
+    angles = rng.uniform(-np.pi, np.pi, shape)
+    return np.exp(1j * angles) if is_complex else np.where(angles < 0, -1.0, 1.0)
+
+
 def directions(values: Sequence[np.ndarray], states: Sequence[bool], rng: np.random.Generator) -> Values:
     """A random direction of length 1 for each parameter; for a state one that keeps its norm."""
     found = random_like(values, rng)
