@@ -57,7 +57,7 @@ _CHANCE = {
         *(np.random.default_rng, np.random.RandomState, np.random.SeedSequence, random.Random, random.SystemRandom),
         *(os.urandom, uuid.uuid1, uuid.uuid4),
         *(getattr(secrets, name) for name in secrets.__all__),
-        *(value for name, value in vars(time).items() if name.rstrip("_ns") in {"time", "perf_counter", "monotonic"}),
+        *(value for name, value in vars(time).items() if any(word in name for word in ("time", "counter", "monotonic"))),
     )
 }
 _CLOCKS = {"now", "today", "utcnow"}  #: methods of dates
