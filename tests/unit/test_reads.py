@@ -203,6 +203,13 @@ def test_rare_chances_are_not_frozen(name):
         layer(X)
 
 
+def test_chance_is_not_frozen_in_a_graph():
+    layer = layer_of(KerasLayer, turned(lambda: 1 + int(np.random.default_rng().random() < 0.5)))
+    call = tf.function(layer.call, input_signature=[tf.TensorSpec((None, 1), tf.float32)])
+    with pytest.warns(UserWarning, match="is not compiled .* at every call"):
+        assert len({round(float(np.ravel(call(X))[0]), 4) for _ in range(30)}) == 2
+
+
 def test_chance_in_a_decomposition_is_not_frozen():
     def circuit(inputs, w):
         Chance(inputs[:, 0], 0)

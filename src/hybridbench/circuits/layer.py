@@ -196,7 +196,7 @@ class KerasLayer(qml.qnn.KerasLayer):
         try:
             key = self._key(x)
         except UnsupportedCircuit as error:
-            return error
+            return ChangingCircuit(str(error))  # a graph that holds one trace of it would freeze it
         with self._kept.lock:  # threads that come first wait for one another
             found = self._kept.circuits.get(key)
             if isinstance(found, _Recurring):
