@@ -369,17 +369,18 @@ def _scaled_angle(ctx, one, at, factor, block, q, lanes, out, place):
         angle = splat(_shared_angle(code, at, ctx, one))
     angle = splat(factor) * angle
     c, s = _cos_sin(angle)
-    if any_beyond(angle, LARGE):
-        store(lanes, 0, angle)
-        for lane in range(LANES):
-            lanes[lane] = math.cos(lanes[lane])
-        c = load(lanes, 0)
-        store(lanes, 0, angle)
-        for lane in range(LANES):
-            lanes[lane] = math.sin(lanes[lane])
-        s = load(lanes, 0)
     store(out, place * LANES, narrow(c, one))
     store(out, (place + 1) * LANES, narrow(s, one))
+    if any_beyond(angle, LARGE):
+        store(lanes, 0, angle)
+        _exact_cos_sin(lanes, out, place)
+
+
+def _exact_cos_sin(lanes, out, place):
+    """Cosine and sine of the angles in `lanes` by the C library, which is right for any number."""
+    for lane in range(LANES):
+        out[place * LANES + lane] = math.cos(lanes[lane])
+        out[(place + 1) * LANES + lane] = math.sin(lanes[lane])
 
 
 def _coefficients(ctx, one, places, where, scratch, block, q):
