@@ -253,10 +253,11 @@ def check_device(circuit, x, w, roads):
         SEEN[f"{road}: compared"] += 1
         known = theirs if theirs_error is None else wanted
         if known is None:
-            flat = np.concatenate(
-                [np.reshape(p, (len(x), -1)) for p in found[0] if np.ndim(p)] or [np.zeros((len(x), 0))], axis=1
-            )
-            check_alone(road, circuit, x, w, [flat], error, True)
+            # A measurement without a row per sample (a wire that no input reaches) is the same for each.
+            rows = [
+                p if len(p) == len(x) else np.broadcast_to(p, (len(x), *np.shape(p))) for p in map(np.atleast_1d, found[0])
+            ]
+            check_alone(road, circuit, x, w, [np.hstack([np.reshape(p, (len(x), -1)) for p in rows])], error, True)
             continue
         if any(np.max(np.abs(v), initial=0) > 1e6 or not np.isfinite(v).all() for v in known[0]):
             continue
