@@ -5,13 +5,11 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from hybridbench.errors import ConfigurationError
 from hybridbench.tasks.energies import (
     BASIN_WEIGHT,
     ENERGIES,
     basin_edge,
     basin_share,
-    get_energy,
     ising_ground_energy,
 )
 
@@ -44,7 +42,7 @@ def test_the_ising_chains_ground_energy_is_that_of_exact_diagonalisation(n_qubit
 
 
 def test_the_ising_problem_is_the_open_chain_at_field_one():
-    energy = get_energy("tfim")
+    energy = ENERGIES["tfim"]
     np.testing.assert_array_equal(matrix(energy), chain(8, 1.0))
     assert energy.lowest == pytest.approx(np.linalg.eigvalsh(matrix(energy))[0], abs=1e-10)
     assert len(energy.terms) == 7 + 8
@@ -52,7 +50,7 @@ def test_the_ising_problem_is_the_open_chain_at_field_one():
 
 def test_the_basin_problems_hamiltonian_gives_the_two_frequency_curve_of_each_angle():
     """In the state that RY(t), RY(3t) prepare on each pair of wires."""
-    energy = get_energy("basins")
+    energy = ENERGIES["basins"]
     angles = np.random.default_rng(0).uniform(-np.pi, np.pi, 4)
     wires = [np.array([np.cos(turn / 2), np.sin(turn / 2)]) for t in angles for turn in (t, 3 * t)]
     state = reduce(np.kron, wires)
@@ -61,7 +59,7 @@ def test_the_basin_problems_hamiltonian_gives_the_two_frequency_curve_of_each_an
 
 
 def test_the_original_problem_is_one_correlation():
-    energy = get_energy("original")
+    energy = ENERGIES["original"]
     np.testing.assert_array_equal(matrix(energy), -operator(8, {0: "Z", 1: "Z"}))
     assert energy.lowest == np.linalg.eigvalsh(matrix(energy))[0]
 
@@ -92,8 +90,3 @@ def test_words_have_a_letter_for_each_wire():
     for name, energy in ENERGIES.items():
         assert energy.name == name
         assert {len(word) for _, word in energy.terms} == {energy.n_qubits}
-
-
-def test_an_unknown_energy_names_the_nearest():
-    with pytest.raises(ConfigurationError, match="Did you mean 'basins'"):
-        get_energy("basin")

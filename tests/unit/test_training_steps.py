@@ -118,7 +118,6 @@ def test_updates_that_do_not_fit_are_refused(monkeypatch):
 def test_cells_name_their_arms():
     cell = steps.optimizers_cell(2, 1, 4, list(OPTIMIZERS))
     assert [arm.name for arm in cell.arms] == [*OPTIMIZERS, "adam, lr 0.001", "adam, lr 0.1"]
-    assert [arm.gpu for arm in steps.gpu_cell(2, 1, 4, ["lightning.gpu/adjoint"]).arms] == [False, False, True]
     assert [arm.gpu for arm in steps.methods_cell(2, 1, 4, ["lightning.qubit/adjoint", "lightning.gpu/adjoint"]).arms] == [
         False,
         True,

@@ -1,3 +1,4 @@
+import json
 import sys
 
 import atlas_tables
@@ -236,8 +237,28 @@ def test_whether_there_is_an_answer(own):
     assert not ask(26, 4096, 50).found
 
 
-def test_on_a_narrow_terminal_names_are_whole(own, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "80")
-    choose.show(ask(8, 32, 2))
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_at_any_width_the_answer_comes_first_and_no_word_is_broken(own, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    choice = ask(8, 32, 2)
+    choose.show(choice)
     out = capsys.readouterr().out
-    assert "…" not in out.split("Use hybridbench", 1)[0]
+    assert out.startswith("Use hybridbench.KerasLayer")
+    assert "…" not in out
+    words = set(out.split())
+    for row in (choose.HEADER, *choice.rows):
+        assert {word for cell in row for word in cell.split()} <= words
+
+
+def test_json_holds_the_tables_numbers(own, monkeypatch, capsys):
+    command = ["hybridbench", "recommend", "--qubits", "8", "--batch", "32", "--layers", "2", "--source", "build", "--json"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 0
+    found, choice = json.loads(capsys.readouterr().out), ask(8, 32, 2)
+    assert found["answer"] == choice.answer
+    assert [route["route"] for route in found["routes"]] == [offer.route for offer in choice.offers]
+    for route, offer in zip(found["routes"], choice.offers, strict=True):
+        assert route["seconds"] == (offer.step and [offer.step.value, offer.step.low, offer.step.high])
+        assert (route["times_as_fast_as_shipped"] is None) == (offer.faster is None)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybridbench.errors import check_name
-
 #: Two-frequency energy of problem "basins": -(cos t + BASIN_WEIGHT cos 3t).
 BASIN_WEIGHT = 0.5
 
@@ -108,12 +106,3 @@ def _original(n_qubits: int = 8, n_sets: int = 100) -> Energy:
 
 
 ENERGIES: dict[str, Energy] = {energy.name: energy for energy in (_ising(), _basins(), _original())}
-
-
-def get_energy(name: str) -> Energy:
-    """The energy called `name`.
-
-    Raises:
-        ConfigurationError: there is none; the nearest names are in the message.
-    """
-    return ENERGIES[check_name("energy", name, ENERGIES)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -478,25 +477,6 @@ def methods_cell(n_qubits: int, n_layers: int, batch_size: int, methods: list[st
         backend, diff_method = method.split("/")
         given = {"backend": backend, "diff_method": diff_method, "front": False}
         arms.append(_arm(method, keras_step, n_qubits, n_layers, batch_size, **given))
-    return TimingCell("methods", n_qubits, n_layers, batch_size, tuple(arms), **settings)
-
-
-def gpu_cell(n_qubits: int, n_layers: int, batch_size: int, gpu_arms: list[str], **settings: Any) -> TimingCell:
-    """The cell "methods" with GPU arms beside the CPU's, interleaved; the driver's proof goes into its record.
-
-    Args:
-        n_qubits: wires.
-        n_layers: strongly entangling layers.
-        batch_size: samples of the step.
-        gpu_arms: "lightning.gpu/adjoint" (PennyLane's simulator), "default.qubit/backprop, gpu" (TensorFlow's GPU), or both.
-        settings: threads, samples, warmup.
-    """
-    arms = []
-    for name in ["default.qubit/backprop", "lightning.qubit/adjoint", *gpu_arms]:
-        method, _, place = name.partition(", ")
-        backend, diff_method = method.split("/")
-        given = {"backend": backend, "diff_method": diff_method, "front": False, "device": "GPU:0" if place else "CPU:0"}
-        arms.append(replace(_arm(name, keras_step, n_qubits, n_layers, batch_size, **given), gpu=name in gpu_arms))
     return TimingCell("methods", n_qubits, n_layers, batch_size, tuple(arms), **settings)
 
 

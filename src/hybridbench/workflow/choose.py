@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -260,20 +261,25 @@ def _rests_on(table: pd.DataFrame) -> str:
 
 
 def show(choice: Choice) -> None:
-    """Print a recommendation: table, answer, GPU, and what it rests on."""
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
+    """Print a recommendation: the answer, its table, whether a GPU pays, and what it rests on."""
+    from hybridbench.workflow.terminal import show_answer
 
-    from hybridbench.workflow.terminal import cells
+    show_answer(choice.answer, choice.title, HEADER, choice.rows, choice.gpu, choice.rests_on)
 
-    # A name that is cut off is no name: on a narrow terminal it goes on in the next line.
-    table = Table(*(Column(name, overflow="fold") for name in HEADER), title=Text(choice.title), title_justify="left")
-    for row in choice.rows:
-        table.add_row(*cells(*row))
-    console = Console()
-    console.print(table)
-    console.print(choice.answer, choice.gpu, choice.rests_on, sep="\n\n", highlight=False, markup=False)
+
+def as_json(choice: Choice) -> dict[str, Any]:
+    """The same for programs: seconds with their intervals, None where nothing is known."""
+    routes = [
+        {
+            "route": offer.route,
+            "precision": offer.precision,
+            "seconds": offer.step and [offer.step.value, offer.step.low, offer.step.high],
+            "times_as_fast_as_shipped": offer.faster and [offer.faster.value, offer.faster.low, offer.faster.high],
+            "evidence": offer.evidence,
+        }
+        for offer in choice.offers
+    ]
+    return {"answer": choice.answer, "routes": routes, "gpu": choice.gpu, "rests_on": choice.rests_on}
 
 
 def markdown(choice: Choice) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +30,7 @@ _USAGE = typer.BadParameter.__mro__[2]
 
 Profile = Annotated[str, typer.Option("--profile", "-p", help="Which parameters: a file in profiles/, without .yaml.")]
 Source = Annotated[str, typer.Option(help="Which records: 'shipped' (data/records) or 'build' (this machine's own).")]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer for a program, as JSON.")]
 
 
 @app.command("run")
@@ -516,6 +517,7 @@ def recommend_command(
         str, typer.Option(help="Id of a machine with records; this one when left out, or the one with most cells.")
     ] = "",
     source: Source = "shipped",
+    as_json: Json = False,
 ) -> None:
     """Say which way of running a hybrid model is fastest at a size: backend, expected step time, runner-up, GPU or not.
 
@@ -529,11 +531,13 @@ def recommend_command(
     hybridbench recommend --qubits 8 --batch 32 --layers 2 --precision complex128 --threads 1
 
     hybridbench recommend --qubits 12 --batch 64 --layers 3 --source build
+
+    hybridbench recommend --qubits 12 --batch 64 --layers 3 --json
     """
     from hybridbench.workflow import choose
 
     choice = choose.advise(qubits, batch, layers, precision, threads, machine, source)
-    choose.show(choice)
+    _answer(choose.as_json(choice)) if as_json else choose.show(choice)
     if not choice.found:
         raise typer.Exit(1)
 
@@ -543,6 +547,7 @@ def recommend_optimizer_command(
     task: Annotated[str, typer.Option("--task", "-t", help="Kind of problem: classification, regression or energy.")],
     budget: Annotated[int, typer.Option("--budget", "-b", help="Optimizer steps that you can afford.")],
     source: Source = "shipped",
+    as_json: Json = False,
 ) -> None:
     """Say which optimizer to start with and in which range of learning rates, by the records of the optimizer study.
 
@@ -551,10 +556,19 @@ def recommend_optimizer_command(
     hybridbench recommend-optimizer --task classification --budget 300
 
     hybridbench recommend-optimizer --task energy --budget 100 --source build
+
+    hybridbench recommend-optimizer --task classification --budget 300 --json
     """
     from hybridbench.workflow import recommend
 
-    recommend.show(recommend.advise(task, budget, source))
+    advice = recommend.advise(task, budget, source)
+    _answer(recommend.as_json(advice)) if as_json else recommend.show(advice)
+
+
+def _answer(found: dict[str, Any]) -> None:
+    import json
+
+    print(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 @app.command("figures")

@@ -1,8 +1,9 @@
-"""Which optimizer to start with, by the records of the optimizer study: for the command line and as Markdown."""
+"""Which optimizer to start with, by the records of the optimizer study."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -24,7 +25,9 @@ class Advice:
     """A recommendation in words."""
 
     title: str
+    answer: str  #: the best one, and which others cannot be told from it
     rows: tuple[tuple[str, ...], ...]  #: the best optimizer first; cells as HEADER names them
+    found: tuple[dict[str, Any], ...]  #: the same as numbers
     rests_on: str
     limits: str
 
@@ -60,7 +63,9 @@ def advise(task: str, budget: int, source: str = "shipped") -> Advice:
     measured = optimizers.of(table, "rates")
     return Advice(
         f"Optimizers for {task} within {budget} steps, best first",
+        _answer(task, found),
         tuple(_cells(name, row) for name, row in found.iterrows()),
+        tuple(_numbers(name, row) for name, row in found.iterrows()),
         _rests_on(task, tuned, measured),
         _limits(budget, longest, tuned),
     )
@@ -75,6 +80,31 @@ def _cells(name: str, row: pd.Series) -> tuple[str, ...]:
         else _range(*(float(f"{row[end]:.1g}") for end in ("rate_low", "rate_high")))
     )
     return str(name), rates, score, diverged, row["evidence"]
+
+
+def _numbers(name: str, row: pd.Series) -> dict[str, Any]:
+    def known(*columns: str) -> list[float] | None:
+        return None if row[list(columns)].isna().any() else [float(row[column]) for column in columns]
+
+    return {
+        "optimizer": str(name),
+        "learning_rate": known("rate_low", "rate_high"),
+        "score": known("score", "low", "high"),
+        "diverged": None if pd.isna(row["diverged"]) else float(row["diverged"]),
+        "evidence": row["evidence"],
+    }
+
+
+def _answer(task: str, found: pd.DataFrame) -> str:
+    best = found.iloc[0]
+    name, rates, score, *_ = _cells(str(found.index[0]), best)
+    rate = "" if pd.isna(best["rate_low"]) else f", with a learning rate of {rates}"
+    text = f"Start with {name}{rate}: {score} {SCORES[task]}."
+    alike = [str(other) for other, row in found.iloc[1:].iterrows() if row["high"] >= best["low"]]
+    if alike:
+        names = alike[0] if len(alike) == 1 else f"{', '.join(alike[:-1])} and {alike[-1]}"
+        text += f" {names} may be as good: their intervals overlap with its own."
+    return text
 
 
 def _range(low: float, high: float, digits: str = "g") -> str:
@@ -124,23 +154,12 @@ def _limits(budget: int, longest: int, tuned: pd.DataFrame) -> str:
 
 
 def show(advice: Advice) -> None:
-    """Print a recommendation as a table, with what it rests on and where it does not hold below it."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Print a recommendation: the answer, its table, what it rests on and where it does not hold."""
+    from hybridbench.workflow.terminal import show_answer
 
-    from hybridbench.workflow.terminal import cells
-
-    table = Table(*HEADER, title=Text(advice.title), title_justify="left")
-    for row in advice.rows:
-        table.add_row(*cells(*row))
-    console = Console()
-    console.print(table)
-    console.print(advice.rests_on, advice.limits, sep="\n\n", highlight=False, markup=False)
+    show_answer(advice.answer, advice.title, HEADER, advice.rows, advice.rests_on, advice.limits)
 
 
-def markdown(advice: Advice) -> str:
-    """The same as Markdown, for README.md and notebooks."""
-    lines = [HEADER, ("---",) * len(HEADER), *advice.rows]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{advice.title}:\n\n{table}\n\n{advice.rests_on}\n\n{advice.limits}\n"
+def as_json(advice: Advice) -> dict[str, Any]:
+    """The same for programs: scores and learning rates as numbers, None where nothing was measured."""
+    return {"answer": advice.answer, "optimizers": advice.found, "rests_on": advice.rests_on, "limits": advice.limits}
