@@ -1,7 +1,11 @@
 """A layer follows what its quantum function reads, or says that it is not compiled."""
 
+import array
 import collections
+import contextvars
 import dataclasses
+import multiprocessing
+import operator
 import os
 import pickle
 import random
@@ -11,8 +15,10 @@ import types
 import warnings
 
 import numpy as np
+import pandas as pd
 import pennylane as qml
 import pytest
+import scipy.sparse
 
 from hybridbench.circuits.layer import KerasLayer, tf
 from hybridbench.circuits.reads import reads
@@ -287,3 +293,134 @@ def test_a_layer_is_pickled_after_its_first_call():
     layer = layer_of(KerasLayer, Model())
     found = layer(X).numpy()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(layer))(X), found)
+
+
+# --- what code reads without naming it, and what libraries hold -----------------------------------------------------------
+
+
+class Numbered:
+    def __init__(self):
+        self.depth_0 = 1
+
+    def depth(self, number=0):
+        return getattr(self, f"depth_{number}")
+
+
+def _indirect(kind, folder):
+    """A reader of a depth of 1, and what makes it 2."""
+    if kind == "getattr":
+        space = types.SimpleNamespace(depth=1)
+        return lambda: getattr(space, "depth"), lambda: setattr(space, "depth", 2)  # noqa: B009
+    if kind == "vars":
+        space = types.SimpleNamespace(depth=1)
+        return lambda: vars(space)["depth"], lambda: setattr(space, "depth", 2)
+    if kind == "name made of parts":
+        numbered = Numbered()
+        return numbered.depth, lambda: setattr(numbered, "depth_0", 2)
+    if kind == "attrgetter":
+        space, get = types.SimpleNamespace(depth=1), operator.attrgetter("depth")
+        return lambda: get(space), lambda: setattr(space, "depth", 2)
+    if kind == "globals":
+        return lambda: globals()["GLOBAL_DEPTH"], lambda: globals().update(GLOBAL_DEPTH=2)
+    if kind == "array.array":
+        numbers = array.array("d", [1.0])
+        return lambda: int(numbers[0]), lambda: numbers.__setitem__(0, 2.0)
+    if kind == "UserList":
+        several = collections.UserList([1])
+        return lambda: several[0], lambda: several.__setitem__(0, 2)
+    if kind == "multiprocessing.Value":
+        shared = multiprocessing.Value("i", 1)
+        return lambda: shared.value, lambda: setattr(shared, "value", 2)
+    if kind == "context variable":
+        variable = contextvars.ContextVar("depth")
+        variable.set(1)
+        return variable.get, lambda: variable.set(2)
+    if kind == "sparse matrix":
+        matrix = scipy.sparse.csr_matrix([[1]])
+        return lambda: int(matrix[0, 0]), lambda: matrix.data.__setitem__(0, 2)
+    if kind == "table":
+        table = pd.DataFrame({"depth": [1]})
+        return lambda: int(table["depth"][0]), lambda: table.__setitem__("depth", [2])
+    if kind == "variable's value":
+        variable = tf.Variable(1.0)
+        return lambda: int(tf.keras.backend.get_value(variable)), lambda: variable.assign(2.0)
+    if kind == "environment":
+        os.environ["HYBRIDBENCH_TEST_DEPTH"] = "1"
+        return lambda: int(os.getenv("HYBRIDBENCH_TEST_DEPTH")), lambda: os.environ.update(HYBRIDBENCH_TEST_DEPTH="2")
+    path = folder / "depth"
+    path.write_text("1")
+    return lambda: int(path.read_text()), lambda: path.write_text("2")
+
+
+GLOBAL_DEPTH = 1
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("getattr", "vars", "name made of parts", "attrgetter", "globals", "array.array", "UserList"),
+        *("multiprocessing.Value", "context variable", "sparse matrix", "table", "variable's value", "environment", "file"),
+    ],
+)
+def test_what_is_read_on_other_ways_is_followed_or_told_of(kind, tmp_path):
+    times, change = _indirect(kind, tmp_path)
+    mine, theirs = (layer_of(layer, turned(times)) for layer in (KerasLayer, qml.qnn.KerasLayer))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.testing.assert_allclose(mine(X), theirs(X), atol=1e-6)
+        change()
+        np.testing.assert_allclose(mine(X), theirs(X), atol=1e-6)
+        np.testing.assert_allclose(mine(X), np.cos(2 * X.numpy()[:, 0]), atol=1e-5)
+
+
+def test_a_class_that_also_writes_files_is_compiled(tmp_path):
+    class Saved:
+        def circuit(self, inputs, w):
+            qml.RY(inputs[:, 0], 0)
+            return qml.expval(qml.Z(0))
+
+        def save(self):
+            with open(tmp_path / "saved", "w") as file:
+                file.write(os.getenv("HOME"))
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*not compiled.*")
+        np.testing.assert_allclose(layer_of(KerasLayer, Saved().circuit)(X), np.cos(X.numpy()[:, 0]), atol=1e-6)
+
+
+# --- circuits that are called from a graph as Python code -----------------------------------------------------------------
+
+
+def test_one_value_has_the_same_shape_in_a_graph():
+    def circuit(inputs, w):
+        qml.RY(inputs[:, 0] / tf.norm(inputs), 0)  # of the whole batch: such a circuit is not compiled
+        return qml.expval(qml.Z(0))
+
+    layer = layer_of(KerasLayer, circuit)
+    with pytest.warns(UserWarning, match="not compiled"):
+        wanted = layer(X)
+    assert wanted.shape == (2,)
+    found = tf.function(lambda x: layer(x))(X)
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_weights_without_a_gradient_are_told_of_in_a_graph():
+    def circuit(inputs, w):
+        qml.RY(inputs[:, 0] * w, 0)
+        qml.DepolarizingChannel(0.1, 0)
+        return qml.expval(qml.Z(0))
+
+    def gradient_of(kind):
+        layer = kind(qml.QNode(circuit, qml.device("default.mixed", wires=1), interface="tf"), {"w": ()}, 1)
+
+        def gradient():
+            with tf.GradientTape() as tape:
+                total = tf.reduce_sum(layer(X))
+            return tape.gradient(total, layer.trainable_weights)
+
+        return gradient
+
+    assert gradient_of(qml.qnn.KerasLayer)() == [None]  # PennyLane's own: the day it has one, this test has had its time
+    with pytest.warns(UserWarning, match="gives no gradient of this circuit with respect to its weights"):
+        tf.function(gradient_of(KerasLayer))()

@@ -277,6 +277,21 @@ def update_readme(readme: Path | None = None, claims_file: Path | None = None) -
     return renewed != text
 
 
+def renew_table(page: Path, table: str) -> None:
+    """Put a generated Markdown table into a page, in place of the one with the same header.
+
+    Raises:
+        DataError: the page has no table with this header.
+    """
+    header = table.split("\n", 1)[0]
+    text = page.read_text(encoding="utf-8")
+    renewed, count = re.subn(rf"^{re.escape(header)}\n(\|.*\n)*", lambda _: table, text, flags=re.MULTILINE)
+    if not count:
+        raise DataError(f"{paths.relative(page)} has no table with the header {header!r}: write this line where it belongs.")
+    if renewed != text:
+        paths.write_atomically(page, renewed)
+
+
 def load_claims(file: Path | None = None) -> dict:
     """The content of `data/claims.json` or of another such file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections import OrderedDict
@@ -288,6 +289,18 @@ class KerasLayer(qml.qnn.KerasLayer):
             return False
         return qml.QNode.get_gradient_fn(self.qnode.device, "tf", self.qnode.diff_method)[0] == "backprop"
 
+    def _returns_one_value(self, x: tf.Tensor) -> bool:
+        """Whether the QNode returns a measurement and no list of them: PennyLane's results have no axis of outputs then."""
+        qnode = copy.copy(self.qnode)
+        with tf.init_scope(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            row = tf.ones([2 if size is None else size for size in x.shape], x.dtype)
+            try:
+                qnode.construct((), {self.input_arg: row, **self.qnode_weights})
+            except Exception:  # noqa: BLE001  (whatever stops it comes again where the circuit runs)
+                return False
+        return isinstance(qnode._qfunc_output, qml.measurements.MeasurementProcess)
+
     def _called_from_graph(self, x: tf.Tensor) -> tf.Tensor:
         """PennyLane's layer as Python code that a graph calls, in the layer's type and of shape (batch, *output_dim)."""
         if _under_xla():
@@ -295,6 +308,8 @@ class KerasLayer(qml.qnn.KerasLayer):
                 f"Layer {self.name!r} is not compiled, and XLA (jit_compile=True) cannot call Python: leave jit_compile off."
             )
         shape = None if self.output_dim is None else x.shape[:-1].concatenate(self.output_dim)
+        if shape is not None and shape[-1] == 1 and self._returns_one_value(x):
+            shape = shape[:-1]
 
         def evaluate(x: tf.Tensor, weights: Sequence[tf.Tensor]) -> tf.Tensor:
             given = dict(zip(self.qnode_weights, weights, strict=True))

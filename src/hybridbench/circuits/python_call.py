@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -61,8 +62,16 @@ def call_from_graph(
 
     def backward(wanted: slice, upstream: np.ndarray, key: np.int64, *arguments: np.ndarray) -> list[np.ndarray]:
         tape, sources, result = runs.pop(int(key), None) or run(wanted, *arguments)
-        gradients = tape.gradient(result, sources, tf.constant(upstream), unconnected_gradients="zero")
-        return [gradient.numpy() for gradient in gradients]
+        gradients = tape.gradient(result, sources, tf.constant(upstream))
+        # The inputs' own pass may find none. Keras warns of weights whose gradient is None; in a graph it would be zero.
+        if wanted != slice(1) and all(gradient is None for gradient in gradients):
+            warnings.warn(
+                "PennyLane gives no gradient of this circuit with respect to its weights, and they are not trained: give "
+                "the QNode another diff_method or device.",
+                stacklevel=2,
+            )
+        pairs = zip(gradients, sources, strict=True)
+        return [np.zeros(source.shape, source.dtype.as_numpy_dtype) if g is None else g.numpy() for g, source in pairs]
 
     @tf.custom_gradient
     def call(*arguments: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:

@@ -7,9 +7,11 @@ attributes that are named in any code that it can call. Libraries count as uncha
 
 from __future__ import annotations
 
+import builtins
 import dis
 import hashlib
 import inspect
+import operator
 import os
 import random
 import secrets
@@ -19,16 +21,21 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import date, datetime
-from functools import lru_cache, partial, partialmethod
-from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from functools import cached_property, lru_cache, partial, partialmethod
+from types import CodeType, FrameType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import pennylane as qml
 
-from hybridbench.engine.compiler import UnsupportedCircuit
+from hybridbench.stack import import_tensorflow
+
+tf = import_tensorflow()
+import pennylane as qml  # noqa: E402  (TensorFlow first, with its start-up notices held back)
+
+from hybridbench.engine.compiler import UnsupportedCircuit  # noqa: E402
 
 MAX_VALUES = 5000  #: values that are looked at
 MAX_BYTES = 2**16  #: of an array that is kept in a key; of a larger one its digest
@@ -60,6 +67,17 @@ _CHANCE = {
         *(value for name, value in vars(time).items() if any(word in name for word in ("time", "counter", "monotonic"))),
     )
 }
+#: Packages whose objects are what they are, or follow a graph: variables, layers, devices, operators.
+_FRAMEWORKS = {
+    *("pennylane", "pennylane_lightning", "hybridbench", "tensorflow", "keras", "tf_keras", "jax", "jaxlib"),
+    "logging",
+}
+#: What looks up names that no code shows.
+_DYNAMIC = {"getattr", "vars", "globals", "locals", "eval", "exec", "__dict__", "__getattribute__"}
+#: Functions that read what is outside of the program's objects, besides `open`.
+_OUTSIDE = {os.getenv.__code__: "the environment", inspect.unwrap(tf.keras.backend.get_value).__code__: "a variable's value"}
+#: What opens files of its own accord: for source code, modules and settings.
+_OWN_FILES = _FRAMEWORKS | {"autograd", "importlib", "inspect", "linecache", "tokenize", "traceback", "warnings"}
 _CLOCKS = {"now", "today", "utcnow"}  #: methods of dates
 #: The names in all code that a function reached when it was last looked at.
 _KNOWN_NAMES: WeakKeyDictionary = WeakKeyDictionary()
@@ -82,8 +100,16 @@ class Same:
 
 @lru_cache(maxsize=4096)
 def _names(code: CodeType) -> frozenset[str]:
-    """Names of variables and attributes in a function and those within it."""
-    return frozenset(code.co_names).union(*(_names(part) for part in code.co_consts if isinstance(part, CodeType)))
+    """Names of variables and attributes in a function and those within it, and texts that may be names."""
+    return frozenset(code.co_names).union(*map(_names_of_constant, code.co_consts))
+
+
+def _names_of_constant(constant: Any) -> frozenset[str]:
+    if isinstance(constant, CodeType):
+        return _names(constant)
+    if isinstance(constant, tuple | frozenset):
+        return frozenset().union(*map(_names_of_constant, constant))
+    return frozenset([constant] if isinstance(constant, str) and constant.isidentifier() else [])
 
 
 @lru_cache(maxsize=4096)
@@ -104,13 +130,19 @@ def _is_users(value: Any) -> bool:
     return isinstance(module, str) and not _is_library(module)
 
 
+def _root(value: Any) -> str:
+    """The package of an object's class."""
+    return str(getattr(type(value), "__module__", "")).partition(".")[0]
+
+
 def _of_function(function: FunctionType, names: set[str]) -> Iterator[tuple[Hashable, Any]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield name, cell.cell_contents
         except ValueError:  # a cell that is not filled yet
             continue
-    for name in sorted(_names(function.__code__)):
+    own = _names(function.__code__)
+    for name in sorted(function.__globals__ if own & {"globals", "eval", "exec"} else own):
         if name in function.__globals__:
             yield name, function.__globals__[name]
     yield from ((name, sys.modules[name]) for name in _imports(function.__code__) if name in sys.modules)
@@ -135,11 +167,14 @@ def _of_class(kind: type, names: set[str]) -> Iterator[tuple[Hashable, Any]]:
 
 
 def _of_object(value: Any, names: set[str]) -> Iterator[tuple[Hashable, Any]]:
+    # Of a library's object its own code may read every attribute, and so may code that computes names.
+    every = _root(value) not in _FRAMEWORKS and (not _is_users(type(value)) or bool(names & _DYNAMIC))
     held = getattr(value, "__dict__", None)
     if isinstance(held, dict):
-        yield from ((name, held[name]) for name in sorted(names.intersection(held)))
+        shown = [name for name in held if not isinstance(getattr(type(value), str(name), None), cached_property)]
+        yield from ((name, held[name]) for name in (shown if every else sorted(names.intersection(held))))
     for base in type(value).__mro__:
-        for name in names.intersection(vars(base)):
+        for name in vars(base) if every else names.intersection(vars(base)):
             if isinstance(vars(base)[name], MemberDescriptorType):  # of __slots__
                 try:
                     yield name, vars(base)[name].__get__(value)
@@ -265,8 +300,13 @@ def _frozen(path: tuple, value: Any) -> Hashable:
     if isinstance(value, np.ndarray) and value.dtype != object:
         content = value.tobytes()
         return value.shape, value.dtype.str, content if len(content) <= MAX_BYTES else hashlib.blake2b(content).digest()
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
+    content = _content(value)
+    if content is not None:
+        return content
+    if isinstance(value, operator.attrgetter | operator.methodcaller):
+        raise UnsupportedCircuit(
+            f"its quantum function reads through {value!r} ({_word(path)}), and what it finds is not seen"
+        )
     if id(value) in _CHANCE or isinstance(value, random.SystemRandom):
         raise UnsupportedCircuit(
             f"its quantum function can draw random numbers or read the clock ({_word(path)}), and is another one at every "
@@ -281,6 +321,22 @@ def _frozen(path: tuple, value: Any) -> Hashable:
     if isinstance(value, MethodType | partial):
         return type(value).__name__
     return Same(type(value) if _is_users(type(value)) else value)
+
+
+def _content(value: Any) -> Hashable | None:
+    """The numbers that an object of a library holds; None where it is no such object."""
+    if isinstance(value, ContextVar):
+        held = value.get(None)
+        return ("context", held) if _is_scalar(held) else ("context", Same(held))
+    try:
+        return hashlib.blake2b(memoryview(value).tobytes()).digest()
+    except TypeError:  # no buffer
+        pass
+    if _root(value) in _FRAMEWORKS or isinstance(value, type) or not hasattr(type(value), "__array__"):
+        return None
+    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    content = repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
+    return array.shape, array.dtype.str, hashlib.blake2b(content).digest()
 
 
 def _word(path: tuple) -> str:
@@ -323,3 +379,31 @@ def random_numbers(function: Callable) -> Iterator[Callable[[], bool]]:
                 source.set_state(state)
             else:
                 source.setstate(state)
+
+
+@contextmanager
+def outside_reads() -> Iterator[list[str]]:
+    """Lists what functions called within read from files, the environment or variables: what no later look can see."""
+    found: list[str] = []
+
+    def look(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "c_call" and argument is builtins.open:
+            what, caller, own = "a file", frame, _OWN_FILES
+        elif event == "call" and frame.f_code in _OUTSIDE:
+            what, caller, own = _OUTSIDE[frame.f_code], frame.f_back, set()
+        else:
+            return
+        while caller is not None:
+            module = str(caller.f_globals.get("__name__", ""))
+            if not _is_library(module):
+                found.append(what)
+            if not _is_library(module) or module.partition(".")[0] in own:
+                return
+            caller = caller.f_back
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)

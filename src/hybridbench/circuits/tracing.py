@@ -24,7 +24,7 @@ import pennylane as qml  # noqa: E402  (TensorFlow first, with its start-up noti
 from pennylane.devices.default_qubit import accepted_analytic_measurement  # noqa: E402
 from pennylane.devices.preprocess import decompose, validate_device_wires  # noqa: E402
 
-from hybridbench.circuits.reads import random_numbers  # noqa: E402
+from hybridbench.circuits.reads import outside_reads, random_numbers  # noqa: E402
 from hybridbench.engine.compiler import (  # noqa: E402
     Compiled,
     UnsupportedCircuit,
@@ -196,7 +196,10 @@ def bind(qnode: qml.QNode, name: str, inputs: tf.TensorSpec, weights: Mapping[st
         first, second = (_Probe(qnode, name, inputs, weights, batch) for batch in batches)
         if not drawn():
             first.check_same(second, np.random.default_rng(0))
-            calls = {first.queued() for _ in range(DRAWS)}
+            with outside_reads() as outside:
+                calls = {first.queued() for _ in range(DRAWS)}
+            if outside:
+                raise ChangingCircuit(f"its quantum function reads {outside[0]}, and whether that changes is not seen")
             if len(calls) > 1 or None in calls:
                 raise ChangingCircuit("its quantum function queues other gates from call to call")
         if drawn():

@@ -480,7 +480,7 @@ def rerun_command(
 def claims_command(source: Source = "shipped") -> None:
     """Decide all claims and write every quoted number: data/claims.json, or build/claims.json from this machine's records.
 
-    From the shipped records the table in README.md is renewed as well.
+    From the shipped records the tables in README.md, docs/protocol.md and docs/records.md are renewed as well.
 
     **Examples**
 
@@ -490,7 +490,7 @@ def claims_command(source: Source = "shipped") -> None:
     """
     from hybridbench import lock, paths
     from hybridbench.analysis import claims, prose
-    from hybridbench.measurement import checksums
+    from hybridbench.measurement import checksums, columns
     from hybridbench.report import paper
 
     target, _ = paper.inputs(source)
@@ -503,6 +503,8 @@ def claims_command(source: Source = "shipped") -> None:
         if source == "shipped":
             checksums.write_checksums()
             prose.update_readme()
+            prose.renew_table(paths.root() / "docs" / "protocol.md", claims.rules_as_markdown())
+            prose.renew_table(paths.root() / "docs" / "records.md", columns.as_markdown())
     print(f"wrote {paths.relative(target)}")
 
 
