@@ -56,6 +56,7 @@ _LIBRARIES = {
         "torch",
         "tensorflow",
     ),
+    *("autoray", "malt", "opt_einsum", "rustworkx", "wrapt", "absl", "cachetools", "typing_extensions", "hypothesis"),
     *("keras", "tf_keras", "pandas", "sklearn", "matplotlib", "networkx", "sympy", "h5py", "numba", "pytest", "_pytest"),
 }
 _CHANCE = {
@@ -307,11 +308,6 @@ def _frozen(path: tuple, value: Any) -> Hashable:
         raise UnsupportedCircuit(
             f"its quantum function reads through {value!r} ({_word(path)}), and what it finds is not seen"
         )
-    if id(value) in _CHANCE or isinstance(value, random.SystemRandom):
-        raise UnsupportedCircuit(
-            f"its quantum function can draw random numbers or read the clock ({_word(path)}), and is another one at every "
-            "call"
-        )
     if isinstance(value, Iterator):
         raise UnsupportedCircuit(f"its quantum function reads an iterator ({_word(path)}), which moves on at every call")
     if isinstance(value, FunctionType):
@@ -381,12 +377,37 @@ def random_numbers(function: Callable) -> Iterator[Callable[[], bool]]:
                 source.setstate(state)
 
 
+class Calls:
+    """What functions called within `watched` ran and read."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()  #: in the code of the user's functions that ran
+        self.outside: list[str] = []  #: what they read from files, the environment or variables, which no later look can see
+
+    def refuse(self, function: Callable) -> None:
+        """Raise where these calls make a function another one at every call, or one that may change unseen.
+
+        Raises:
+            UnsupportedCircuit: they do.
+        """
+        if self.outside:
+            raise UnsupportedCircuit(f"its quantum function reads {self.outside[0]}, and whether that changes is not seen")
+        for path, value in _reached(function):
+            if (id(value) in _CHANCE or isinstance(value, random.SystemRandom)) and self.names.intersection(path[-1:]):
+                raise UnsupportedCircuit(
+                    f"its quantum function can draw random numbers or read the clock ({_word(path)}), and is another one at "
+                    "every call"
+                )
+
+
 @contextmanager
-def outside_reads() -> Iterator[list[str]]:
-    """Lists what functions called within read from files, the environment or variables: what no later look can see."""
-    found: list[str] = []
+def watched() -> Iterator[Calls]:
+    """Sees, as a profiler does, which of the user's functions run within, and what they read from outside."""
+    found = Calls()
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and not _is_library(str(frame.f_globals.get("__name__", ""))):
+            found.names |= _names(frame.f_code)
         if event == "c_call" and argument is builtins.open:
             what, caller, own = "a file", frame, _OWN_FILES
         elif event == "call" and frame.f_code in _OUTSIDE:
@@ -396,7 +417,7 @@ def outside_reads() -> Iterator[list[str]]:
         while caller is not None:
             module = str(caller.f_globals.get("__name__", ""))
             if not _is_library(module):
-                found.append(what)
+                found.outside.append(what)
             if not _is_library(module) or module.partition(".")[0] in own:
                 return
             caller = caller.f_back

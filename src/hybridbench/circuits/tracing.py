@@ -24,7 +24,7 @@ import pennylane as qml  # noqa: E402  (TensorFlow first, with its start-up noti
 from pennylane.devices.default_qubit import accepted_analytic_measurement  # noqa: E402
 from pennylane.devices.preprocess import decompose, validate_device_wires  # noqa: E402
 
-from hybridbench.circuits.reads import outside_reads, random_numbers  # noqa: E402
+from hybridbench.circuits.reads import random_numbers, watched  # noqa: E402
 from hybridbench.engine.compiler import (  # noqa: E402
     Compiled,
     UnsupportedCircuit,
@@ -193,13 +193,16 @@ def bind(qnode: qml.QNode, name: str, inputs: tf.TensorSpec, weights: Mapping[st
         if inputs.shape.rank == 2:
             sizes = {size for spec in [inputs, *weights.values()] for size in spec.shape}
             batches = tuple(next(size for size in several if size not in sizes) for several in PROBE_BATCHES)
-        first, second = (_Probe(qnode, name, inputs, weights, batch) for batch in batches)
+        first = _Probe(qnode, name, inputs, weights, batches[0])
+        with watched() as ran:  # decompositions run in a trace, the quantum function in both
+            second = _Probe(qnode, name, inputs, weights, batches[1])
+            calls = set() if drawn() else {first.queued() for _ in range(DRAWS)}
+        try:
+            ran.refuse(qnode.func)
+        except UnsupportedCircuit as error:
+            raise ChangingCircuit(str(error)) from error
         if not drawn():
             first.check_same(second, np.random.default_rng(0))
-            with outside_reads() as outside:
-                calls = {first.queued() for _ in range(DRAWS)}
-            if outside:
-                raise ChangingCircuit(f"its quantum function reads {outside[0]}, and whether that changes is not seen")
             if len(calls) > 1 or None in calls:
                 raise ChangingCircuit("its quantum function queues other gates from call to call")
         if drawn():
