@@ -22,9 +22,13 @@ except StackError as error:
 
 
 def __getattr__(name: str) -> Any:
-    """`hybridbench.KerasLayer`, imported on first use because it brings TensorFlow and PennyLane."""
+    """`hybridbench.KerasLayer` and `NotVerified`, imported on first use because they bring TensorFlow and PennyLane."""
     if name == "KerasLayer":
         from hybridbench.circuits.layer import KerasLayer
 
         return KerasLayer
+    if name == "NotVerified":
+        from hybridbench.engine.verification import NotVerified
+
+        return NotVerified
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,9 +7,11 @@ import pickle
 import numpy as np
 import pennylane as qml
 import pytest
+import scipy.sparse
 from pennylane import numpy as pnp
 
-import hybridbench  # noqa: F401  (switches TensorFlow to Keras 2)
+import hybridbench  # switches TensorFlow to Keras 2
+from hybridbench.engine import verification
 
 tf = importlib.import_module("tensorflow")
 
@@ -355,3 +357,67 @@ def test_transforms_of_torch_func_are_refused(transform):
         value = qnode(angles[0])
     (gradient,) = torch.autograd.grad(value, angles)
     np.testing.assert_allclose(gradient[0], [-np.sin(0.3) * np.cos(0.7), -np.cos(0.3) * np.sin(0.7)], atol=1e-9)
+
+
+# --- matrices and chance ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sparse_matrix_is_a_matrix():
+    def circuit(x):
+        qml.RX(x, 0)
+        qml.QubitUnitary(scipy.sparse.csr_matrix(qml.matrix(qml.RY(0.7, 0))), 0)
+        return qml.expval(qml.Z(0))
+
+    wanted = qml.QNode(circuit, qml.device("default.qubit"))(0.4)
+    assert qml.QNode(circuit, device())(0.4) == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("verify", ["first", "never"])
+def test_a_controlled_matrix_that_is_not_unitary_is_refused(verify):
+    def circuit(x):
+        qml.RX(x, 0)
+        qml.ctrl(qml.QubitUnitary(np.array([[0.0, 0.0], [0.0, 1.0]]), 1), 0)
+        return qml.expval(qml.Z(0))
+
+    with pytest.raises(qml.DeviceError, match="its matrix is not unitary"):
+        qml.QNode(circuit, device(verify=verify))(0.4)
+
+
+def test_random_templates_run_and_are_told_of():
+    def circuit(x):
+        qml.RX(x, 0)
+        qml.RandomLayers(np.array([[0.3, 0.8, 1.1]]), wires=[0, 1], seed=None)
+        return qml.expval(qml.Z(0))
+
+    qnode = qml.QNode(circuit, device())
+    with pytest.warns(hybridbench.NotVerified, match="RandomLayers.* at random at every call"):
+        found = {round(float(qnode(0.4)), 9) for _ in range(40)}
+    assert len(found) > 1
+
+
+def test_the_reference_of_wide_circuits_is_that_of_narrow_ones(monkeypatch):
+    angles = np.array([[0.3, 0.7, 0.2], [1.1, 0.4, 0.9]])
+    tape = qml.tape.QuantumScript(
+        [
+            qml.AngleEmbedding(angles, wires=[0, 1, 2]),
+            qml.StronglyEntanglingLayers(np.full((2, 3, 3), 0.4), wires=[0, 1, 2]),
+            qml.ctrl(qml.QubitUnitary(qml.matrix(qml.QFT([0, 1])), [1, 2]), 0),
+        ],
+        [
+            *(qml.expval(qml.Z(0) @ qml.X(2)), qml.var(qml.Y(1)), qml.probs([2, 0]), qml.purity([1]), qml.state()),
+            *(qml.density_matrix([1]), qml.expval(qml.Hamiltonian([0.3, 0.4], [qml.Z(0), qml.X(1)]))),
+        ],
+    )
+    wanted = verification.executed(tape, [0, 1, 2])
+    used = []
+    monkeypatch.setattr(verification, "WIDE", 2)
+    monkeypatch.setattr(
+        verification.qml, "device", lambda name, make=qml.device, **of: used.append(name) or make(name, **of)
+    )
+    for mine, theirs in zip(verification.executed(tape, [0, 1, 2]), wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-10)
+    assert used[0] == "lightning.qubit"
+    plain = tape.copy(measurements=[qml.expval(qml.Z(0))])
+    used.clear()
+    np.testing.assert_allclose(verification.executed(plain, [0, 1, 2])[0], verification.executed(plain, None)[0], atol=1e-10)
+    assert used == ["lightning.qubit", "default.qubit"]

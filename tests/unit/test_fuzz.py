@@ -34,5 +34,5 @@ def test_drawn_circuits_equal_pennylane_or_say_why_not():
     print(f"\n{next(numbers)} circuits drawn, seed {FIRST}")
     for outcome, count in sorted(fuzz_check.SEEN.items()):
         print(f"  {count:6d}  {outcome}")
-    compared = sum(count for outcome, count in fuzz_check.SEEN.items() if "compiled" in outcome or "compared" in outcome)
-    assert compared > 10
+    compared = sum(count for outcome, count in fuzz_check.SEEN.items() if "compared" in outcome)
+    assert min(fuzz_check.SEEN["layer eager: compiled"], compared) >= 5  # a layer that never compiles is never wrong

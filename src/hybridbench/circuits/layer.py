@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
@@ -260,7 +261,9 @@ class KerasLayer(qml.qnn.KerasLayer):
             return
         self._kept.told = True
         known = isinstance(error, UnsupportedCircuit)
-        why = str(error).strip().partition("\n")[0] if known else f"tracing it raises {_short(error)}"
+        why = _reason(error).strip().partition("\n")[0] if known else f"tracing it raises {_short(error)}"
+        if isinstance(error, tf.errors.OperatorNotAllowedInGraphError):
+            why += " (a Python 'if' or loop over values of inputs or weights: tf.where is compiled)"
         warnings.warn(f"Layer {self.name!r} is not compiled and runs as qml.qnn.KerasLayer does: {why}", stacklevel=2)
 
     def _tell_untraced(self, why: Exception, error: Exception) -> None:
@@ -352,6 +355,11 @@ def _module_of(engine: str) -> ModuleType:
 def _short(error: Exception) -> str:
     """Type and first sentence of an error."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].partition('. ')[0]}"
+
+
+def _reason(circuit: Exception) -> str:
+    """Why a circuit is not compiled, without the device's advice to take the simulator that the layer falls back to."""
+    return re.sub(r"[;:,]( or)? run (this circuit|it) on default\.qubit", "", str(circuit))
 
 
 def _with_batch_of(inputs: tf.Tensor, results: tf.Tensor) -> tf.Tensor:

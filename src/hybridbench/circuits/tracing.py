@@ -31,7 +31,7 @@ from hybridbench.engine.compiler import (  # noqa: E402
     compile_tape,
     structure_key,
 )
-from hybridbench.engine.plan import known, simpler  # noqa: E402
+from hybridbench.engine.plan import draws, known, simpler  # noqa: E402
 
 #: Devices that simulate an ideal circuit, so that another exact simulator gives the same numbers.
 IDEAL_DEVICES = ("default.qubit", "lightning.qubit", "hybridbench.qubit")
@@ -145,7 +145,10 @@ def _returns_its_argument(finish: Callable[[tuple], Any], n_tapes: int) -> bool:
 def _standard(tape: qml.tape.QuantumScript, wires: Any) -> qml.tape.QuantumScript:
     """The tape in gates of the compiler, measuring all wires of the device where it names none, on wires 0 … n-1."""
     if any(isinstance(op, qml.measurements.MidMeasureMP | qml.ops.Conditional) for op in tape.operations):
-        raise UnsupportedCircuit("it measures in the middle: use qml.defer_measurements on it, or leave it to PennyLane")
+        raise UnsupportedCircuit(
+            "it measures in the middle: put qml.defer_measurements around the quantum function (not around the QNode), or "
+            "leave it to PennyLane"
+        )
     for measurement in tape.measurements:
         if not accepted_analytic_measurement(measurement):
             raise UnsupportedCircuit(f"{measurement} has no exact value")
@@ -255,7 +258,7 @@ class _Probe:
         with tf.Graph().as_default():
             values = [tf.compat.v1.placeholder(spec.dtype, spec.shape) for spec in [self.inputs, *self.weights]]
             tape = copy.copy(self._qnode).construct((), dict(zip(self._names, values, strict=True)))
-        return None if any(map(_draws, tape.operations)) else tuple(map(_seen, tape.operations))
+        return None if any(map(draws, tape.operations)) else tuple(map(_seen, tape.operations))
 
     def keys(self) -> list[Hashable]:
         return [structure_key(tape) for tape in self.trace.tapes]
@@ -312,11 +315,6 @@ class _Probe:
             if not np.allclose(value, normalised, atol=_tolerance(self.inputs)):
                 return None
         return "normalised"
-
-
-def _draws(op: Any) -> bool:
-    """Whether an operation draws its gates anew at each call, as qml.RandomLayers(seed=None)."""
-    return op.hyperparameters.get("seed", 0) is None or (getattr(op, "base", None) is not None and _draws(op.base))
 
 
 def _seen(op: Any) -> Hashable:

@@ -48,7 +48,7 @@ from scipy.sparse import issparse
 from hybridbench.engine import verification as V
 from hybridbench.engine.backends import check_memory, state_memory_bytes
 from hybridbench.engine.compiler import UnsupportedCircuit
-from hybridbench.engine.plan import Plan, known, make_plan, plan_key, simpler, trace
+from hybridbench.engine.plan import Plan, draws, known, make_plan, plan_key, simpler, trace
 from hybridbench.engine.plan_proof import Runner, compare_call, compare_rewritten, numbers_of, prove
 from hybridbench.errors import BackendError, ConfigurationError
 from hybridbench.stack import import_tensorflow
@@ -745,6 +745,12 @@ class HybridbenchQubit(Device):
         return Runner(self.name, self._precision, lambda c: self._made(c, self._order(c)), self._measured, self._pull_back)
 
     def _prove_rewritten(self, tape: QuantumScript, tapes: Sequence[QuantumScript], steps: TransformProgram) -> None:
+        if random := [op.name for op in tape.operations if draws(op)]:
+            V.tell(
+                f"The device did not compare how {random[0]} is written as gates, for it draws them at random at every "
+                "call: give it a seed, or say verify='never'."
+            )
+            return
         key = tuple((type(op), op.wires.labels) for op in tape.operations), tuple(map(self._key, tapes))
         wires = self._order(tape)
         # Where there is no memory, the plans of `tapes` were not compared either, which was told.
@@ -905,6 +911,8 @@ def _constant_measurement(measurement: Any) -> Any:
 
 
 def _as_constant(op: Operator) -> Operator:
+    if isinstance(op, qml.QubitUnitary) and hasattr(op.data[0], "toarray"):
+        return qml.QubitUnitary(op.data[0].toarray(), op.wires)
     if isinstance(op, qml.StatePrep) and getattr(op, "is_sparse", False):
         return qml.StatePrep(np.asarray(op.state_vector().todense()).reshape(-1), wires=op.wires)
     if not isinstance(op, CONSTANTS) or isinstance(op.data[0], np.ndarray):

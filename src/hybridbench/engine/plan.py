@@ -252,6 +252,11 @@ def known(op: Operator) -> bool:
     return all(number_kind(value) == "real" for value, is_angle in zip(op.data, are_angles(op), strict=True) if is_angle)
 
 
+def draws(op: Operator) -> bool:
+    """Whether an operation draws its gates anew at each call, as qml.RandomLayers(seed=None)."""
+    return op.hyperparameters.get("seed", 0) is None or (getattr(op, "base", None) is not None and draws(op.base))
+
+
 def simpler(op: Operator) -> list[Operator]:
     """An operation as simpler ones; a constant one that has only a matrix as that matrix.
 
@@ -259,7 +264,10 @@ def simpler(op: Operator) -> list[Operator]:
         UnsupportedCircuit: a matrix on more wires than the engine multiplies.
         DecompositionUndefinedError: there is no other way to write it.
     """
-    if isinstance(op, MATRICES) and not supports(op) and isinstance(op.data[0], np.ndarray) and not is_unitary(op):
+    held = op
+    while hasattr(held, "base"):
+        held = held.base
+    if isinstance(held, MATRICES) and not supports(op) and isinstance(held.data[0], np.ndarray) and not is_unitary(held):
         raise UnsupportedCircuit(
             f"The engine cannot run {op.name}: its matrix is not unitary; run this circuit on default.qubit."
         )
