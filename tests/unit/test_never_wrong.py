@@ -744,3 +744,24 @@ def test_a_unitary_on_too_many_wires_is_named_without_its_matrix():
     with pytest.raises(qml.DeviceError, match="QubitUnitary on 9 wires, only up to 8") as found:
         run()
     assert len(str(found.value)) < 300
+
+
+@pytest.mark.parametrize("around", ["the QNode", "its function"])
+def test_deferred_measurements_are_compiled_as_the_warning_says(around):
+    def circuit(inputs, w):
+        qml.RX(inputs[:, 0], 0)
+        qml.cond(qml.measure(0), qml.RX)(w, 1)
+        return qml.expval(qml.Z(1))
+
+    device = qml.device("default.qubit", wires=3)
+    defer = qml.defer_measurements
+    qnode = defer(qml.QNode(circuit, device)) if around == "the QNode" else qml.QNode(defer(circuit), device)
+    plain = KerasLayer(qml.QNode(circuit, device), {"w": ()}, 1)
+    x = tf.constant([[0.3], [0.7]])
+    with pytest.warns(UserWarning, match=r"qml\.defer_measurements around it"):
+        wanted = plain(x)
+    deferred = KerasLayer(qnode, {"w": ()}, 1)
+    deferred.qnode_weights["w"].assign(plain.qnode_weights["w"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*not compiled.*")
+        np.testing.assert_allclose(deferred(x), wanted, atol=1e-6)

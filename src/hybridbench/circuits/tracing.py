@@ -145,10 +145,7 @@ def _returns_its_argument(finish: Callable[[tuple], Any], n_tapes: int) -> bool:
 def _standard(tape: qml.tape.QuantumScript, wires: Any) -> qml.tape.QuantumScript:
     """The tape in gates of the compiler, measuring all wires of the device where it names none, on wires 0 … n-1."""
     if any(isinstance(op, qml.measurements.MidMeasureMP | qml.ops.Conditional) for op in tape.operations):
-        raise UnsupportedCircuit(
-            "it measures in the middle: put qml.defer_measurements around the quantum function (not around the QNode), or "
-            "leave it to PennyLane"
-        )
+        raise UnsupportedCircuit("it measures in the middle: put qml.defer_measurements around it, or leave it to PennyLane")
     for measurement in tape.measurements:
         if not accepted_analytic_measurement(measurement):
             raise UnsupportedCircuit(f"{measurement} has no exact value")

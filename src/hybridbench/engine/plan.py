@@ -254,7 +254,9 @@ def known(op: Operator) -> bool:
 
 def draws(op: Operator) -> bool:
     """Whether an operation draws its gates anew at each call, as qml.RandomLayers(seed=None)."""
-    return op.hyperparameters.get("seed", 0) is None or (getattr(op, "base", None) is not None and draws(op.base))
+    return getattr(op, "hyperparameters", {}).get("seed", 0) is None or (
+        getattr(op, "base", None) is not None and draws(op.base)
+    )
 
 
 def simpler(op: Operator) -> list[Operator]:
