@@ -144,15 +144,22 @@ def test_verify_sees_a_damaged_file(checkout, monkeypatch, capsys):
 
 def test_claims_renews_the_checksum_of_its_file_and_of_no_damaged_one(checkout, monkeypatch, capsys):
     from hybridbench.analysis import claims
+    from hybridbench.measurement import columns
     from hybridbench.measurement.checksums import verify_all, write_checksums
 
     monkeypatch.setattr(claims, "write_claims", lambda source, path: path.write_text('{"claims": [], "numbers": {}}'))
     tables = "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in ("claims", "optimizers"))
     (checkout / "README.md").write_text(f"before\n{tables}after\n")
+    (checkout / "docs").mkdir()
+    pages = {"protocol.md": claims.rules_as_markdown(), "records.md": columns.as_markdown()}
+    for page, table in pages.items():
+        (checkout / "docs" / page).write_text("before\n\n" + table.split("\n", 1)[0] + "\n| an old row |\n\nafter\n")
     (checkout / "data" / "table.csv").write_text("1\n")
     write_checksums()
     assert call(monkeypatch, capsys, "claims")[:2] == (0, "wrote data/claims.json\n")
     assert verify_all() == 2
+    for page, table in pages.items():
+        assert (checkout / "docs" / page).read_text() == f"before\n\n{table}\nafter\n"
     assert "claim of the original study" in (checkout / "README.md").read_text()
     assert call(monkeypatch, capsys, "claims")[0] == 0
     (checkout / "data" / "table.csv").write_text("2\n")
