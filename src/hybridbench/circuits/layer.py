@@ -300,7 +300,7 @@ class KerasLayer(qml.qnn.KerasLayer):
             row = tf.ones([2 if size is None else size for size in x.shape], x.dtype)
             try:
                 qnode.construct((), {self.input_arg: row, **self.qnode_weights})
-            except Exception:  # noqa: BLE001  (whatever stops it comes again where the circuit runs)
+            except (*USERS_ERRORS, tf.errors.OpError):  # these come again where the circuit runs on the user's own numbers
                 return False
         return isinstance(qnode._qfunc_output, qml.measurements.MeasurementProcess)
 
@@ -355,6 +355,10 @@ def _module_of(engine: str) -> ModuleType:
 def _short(error: Exception) -> str:
     """Type and first sentence of an error."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].partition('. ')[0]}"
+
+
+#: What a quantum function raises for inputs that it was not made for.
+USERS_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def _reason(circuit: Exception) -> str:

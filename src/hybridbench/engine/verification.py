@@ -29,6 +29,12 @@ LARGE = 14  #: qubits above which PennyLane's executions take longer than everyt
 WIDE = 16  #: qubits above which `lightning.qubit` is the reference, where it runs the circuit: several times as fast
 STATES = 8  #: state vectors of double precision that `default.qubit` may hold at once
 
+#: What `lightning.qubit` raises for what it does not run.
+NOT_RUN = (
+    *(qml.DeviceError, qml.QuantumFunctionError, qml.operation.OperatorPropertyUndefined, qml.wires.WireError),
+    *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+)
+
 Values = list[np.ndarray]
 
 
@@ -72,7 +78,7 @@ def executed(tape: QuantumScript, wires: Sequence[Hashable] | None) -> Values:
         wires: wire order, most significant first; None for that of the circuit.
     """
     if wires is not None and len(wires) > WIDE:
-        with suppress(Exception):  # what it does not run, or refuses, default.qubit runs or refuses
+        with suppress(*NOT_RUN):  # default.qubit runs it, or refuses it with the error that counts
             return _executed(tape, qml.device("lightning.qubit", wires=list(wires)))
     return _executed(tape, qml.device("default.qubit", wires=None if wires is None else list(wires)))
 
