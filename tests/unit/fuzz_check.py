@@ -45,7 +45,7 @@ def is_exact(circuit, interface):
     A matrix in complex64 is unitary to 1e-7 only, and PennyLane pads amplitudes in float32 under TensorFlow and PyTorch.
     """
     said = " ".join(circuit.says)
-    return "complex64" not in said and not ("pad" in said and interface in {"tensorflow", "torch"})
+    return "complex64" not in said and not ("(pad" in said and interface in {"tensorflow", "torch"})
 
 
 def allowed(circuit, x, w, double):
@@ -273,9 +273,7 @@ def check_device(circuit, x, w, roads):
         tolerance = allowed(circuit, x, w, is_exact(circuit, interface))
         try:
             compare(road, found[0], known[0], tolerance)
-        except (
-            Different
-        ):  # constants and transforms go through single precision in PennyLane's interfaces other than NumPy's
+        except Different:  # PennyLane's other interfaces than NumPy's take constants and transforms in single precision
             if interface == "autograd":
                 raise
             compare(road, found[0], known[0] if wanted is None else wanted[0], max(tolerance, 1e-6))

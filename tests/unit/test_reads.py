@@ -4,6 +4,7 @@ import array
 import collections
 import contextvars
 import dataclasses
+import functools
 import multiprocessing
 import operator
 import os
@@ -306,7 +307,7 @@ class Numbered:
         return getattr(self, f"depth_{number}")
 
 
-def _indirect(kind, folder):
+def _indirect(kind, folder, patch):
     """A reader of a depth of 1, and what makes it 2."""
     if kind == "getattr":
         space = types.SimpleNamespace(depth=1)
@@ -321,7 +322,7 @@ def _indirect(kind, folder):
         space, get = types.SimpleNamespace(depth=1), operator.attrgetter("depth")
         return lambda: get(space), lambda: setattr(space, "depth", 2)
     if kind == "globals":
-        return lambda: globals()["GLOBAL_DEPTH"], lambda: globals().update(GLOBAL_DEPTH=2)
+        return lambda: globals()["GLOBAL_DEPTH"], lambda: patch.setitem(globals(), "GLOBAL_DEPTH", 2)
     if kind == "array.array":
         numbers = array.array("d", [1.0])
         return lambda: int(numbers[0]), lambda: numbers.__setitem__(0, 2.0)
@@ -333,8 +334,8 @@ def _indirect(kind, folder):
         return lambda: shared.value, lambda: setattr(shared, "value", 2)
     if kind == "context variable":
         variable = contextvars.ContextVar("depth")
-        variable.set(1)
-        return variable.get, lambda: variable.set(2)
+        variable.set([1])
+        return lambda: variable.get()[0], lambda: variable.get().__setitem__(0, 2)
     if kind == "sparse matrix":
         matrix = scipy.sparse.csr_matrix([[1]])
         return lambda: int(matrix[0, 0]), lambda: matrix.data.__setitem__(0, 2)
@@ -345,8 +346,8 @@ def _indirect(kind, folder):
         variable = tf.Variable(1.0)
         return lambda: int(tf.keras.backend.get_value(variable)), lambda: variable.assign(2.0)
     if kind == "environment":
-        os.environ["HYBRIDBENCH_TEST_DEPTH"] = "1"
-        return lambda: int(os.getenv("HYBRIDBENCH_TEST_DEPTH")), lambda: os.environ.update(HYBRIDBENCH_TEST_DEPTH="2")
+        patch.setenv("TEST_DEPTH", "1")
+        return lambda: int(os.getenv("TEST_DEPTH")), lambda: patch.setenv("TEST_DEPTH", "2")
     path = folder / "depth"
     path.write_text("1")
     return lambda: int(path.read_text()), lambda: path.write_text("2")
@@ -362,8 +363,8 @@ GLOBAL_DEPTH = 1
         *("multiprocessing.Value", "context variable", "sparse matrix", "table", "variable's value", "environment", "file"),
     ],
 )
-def test_what_is_read_on_other_ways_is_followed_or_told_of(kind, tmp_path):
-    times, change = _indirect(kind, tmp_path)
+def test_what_is_read_on_other_ways_is_followed_or_told_of(kind, tmp_path, monkeypatch):
+    times, change = _indirect(kind, tmp_path, monkeypatch)
     mine, theirs = (layer_of(layer, turned(times)) for layer in (KerasLayer, qml.qnn.KerasLayer))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -373,8 +374,33 @@ def test_what_is_read_on_other_ways_is_followed_or_told_of(kind, tmp_path):
         np.testing.assert_allclose(mine(X), np.cos(2 * X.numpy()[:, 0]), atol=1e-5)
 
 
-def test_a_class_that_also_writes_files_is_compiled(tmp_path):
+def _rarely(kind):
+    """How often to turn: almost always once, by chance that no name in its code shows."""
+    make = np.random.default_rng
+    if kind == "closure":
+        return lambda: 1 + (make().random() < 1e-9)
+    if kind == "list":
+        several = [make]
+        return lambda: 1 + (several[0]().random() < 1e-9)
+    if kind == "mapping":
+        named, key = {"one": make}, "".join(["o", "ne"])
+        return lambda: 1 + (named[key]().random() < 1e-9)
+    if kind == "partial":
+        return functools.partial(lambda draw: 1 + (draw().random() < 1e-9), make)
+    return lambda draw=make: 1 + (draw().random() < 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["closure", "list", "mapping", "partial", "default"])
+def test_chance_under_another_name_is_told_of(kind):
+    with pytest.warns(UserWarning, match=r"is not compiled .* can draw random numbers"):
+        layer_of(KerasLayer, turned(_rarely(kind)))(X)
+
+
+def test_a_class_with_files_and_chance_elsewhere_is_compiled(tmp_path):
     class Saved:
+        def __init__(self):
+            self.start = np.random.default_rng(0).random()
+
         def circuit(self, inputs, w):
             qml.RY(inputs[:, 0], 0)
             return qml.expval(qml.Z(0))

@@ -34,6 +34,8 @@ from tf_keras.src.utils.control_flow_util import GraphOrParentsInXlaContext  # i
 
 ENGINES = ("auto", "cpu", "tensorflow", "cuda")
 MAX_CIRCUITS = 32  #: compiled circuits that a layer keeps
+#: What a quantum function raises for inputs that it was not made for.
+USERS_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 # AutoGraph would translate the whole simulator line by line: 42-58 s for a first step instead of 2-5 s.
 _without_autograph = tf.autograph.experimental.do_not_convert
@@ -100,8 +102,9 @@ class KerasLayer(qml.qnn.KerasLayer):
         engine: "cpu" for the compiled kernels; "cuda" for those of an NVIDIA GPU; "tensorflow" for TensorFlow operations,
             which run on any device and can be differentiated again; "auto" for the CPU's kernels, and TensorFlow operations
             under XLA.
-        verify: "first" compares a circuit with `default.qubit` before it is used: values and gradient, at the first inputs
-            and at others; "always" compares the values of every call; "never" trusts.
+        verify: "first" compares a circuit with `default.qubit` (above 16 qubits with `lightning.qubit`) before it is used:
+            values and gradient, at the first inputs and at others; "always" compares the values of every call; "never"
+            trusts.
         **kwargs: as for `qml.qnn.KerasLayer`.
 
     Raises:
@@ -355,10 +358,6 @@ def _module_of(engine: str) -> ModuleType:
 def _short(error: Exception) -> str:
     """Type and first sentence of an error."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].partition('. ')[0]}"
-
-
-#: What a quantum function raises for inputs that it was not made for.
-USERS_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def _reason(circuit: Exception) -> str:

@@ -221,6 +221,8 @@ def _parts(value: Any, names: set[str]) -> Iterator[tuple[Hashable, Any]]:
             yield from enumerate(sorted(value, key=repr))
         elif isinstance(value, _CONTAINERS) or (isinstance(value, np.ndarray) and value.dtype == object):
             yield from enumerate(value)
+        elif isinstance(value, ContextVar):
+            yield "value", value.get(None)
         yield from _of_object(value, names)
         if _is_users(type(value)):
             yield "class", type(value)
@@ -321,14 +323,13 @@ def _frozen(path: tuple, value: Any) -> Hashable:
 
 def _content(value: Any) -> Hashable | None:
     """The numbers that an object of a library holds; None where it is no such object."""
-    if isinstance(value, ContextVar):
-        held = value.get(None)
-        return ("context", held) if _is_scalar(held) else ("context", Same(held))
+    if _root(value) in _FRAMEWORKS:
+        return None
     try:
         return hashlib.blake2b(memoryview(value).tobytes()).digest()
     except TypeError:  # no buffer
         pass
-    if _root(value) in _FRAMEWORKS or isinstance(value, type) or not hasattr(type(value), "__array__"):
+    if isinstance(value, type) or not hasattr(type(value), "__array__"):
         return None
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     content = repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
@@ -392,12 +393,19 @@ class Calls:
         """
         if self.outside:
             raise UnsupportedCircuit(f"its quantum function reads {self.outside[0]}, and whether that changes is not seen")
-        for path, value in _reached(function):
-            if (id(value) in _CHANCE or isinstance(value, random.SystemRandom)) and self.names.intersection(path[-1:]):
+        reached = dict(_reached(function))
+        for path, value in reached.items():
+            if (id(value) in _CHANCE or isinstance(value, random.SystemRandom)) and self._use(path, reached.get(path[:-1])):
                 raise UnsupportedCircuit(
                     f"its quantum function can draw random numbers or read the clock ({_word(path)}), and is another one at "
                     "every call"
                 )
+
+    def _use(self, path: tuple, holder: Any) -> bool:
+        """Whether they can use what lies at the end of a path: a name that is in none of their code is not used."""
+        name = path[-1][-1] if path and isinstance(path[-1], tuple) else path[-1] if path else None
+        named = isinstance(name, str) and not isinstance(holder, (*_CONTAINERS, Mapping, partial, MethodType))
+        return not named or name in self.names or bool(self.names & _DYNAMIC)
 
 
 @contextmanager
@@ -407,7 +415,7 @@ def watched() -> Iterator[Calls]:
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call" and not _is_library(str(frame.f_globals.get("__name__", ""))):
-            found.names |= _names(frame.f_code)
+            found.names |= _names(frame.f_code).union(frame.f_code.co_freevars, frame.f_code.co_varnames)
         if event == "c_call" and argument is builtins.open:
             what, caller, own = "a file", frame, _OWN_FILES
         elif event == "call" and frame.f_code in _OUTSIDE:

@@ -80,8 +80,9 @@ class HybridbenchQubit(Device):
             "tensorflow" for `diff_method="backprop"`. "cuda" (this package's kernels on an NVIDIA GPU) needs numba-cuda
             and a GPU, and never computes anywhere else.
         seed: of the samples that are drawn with shots; None draws it from the operating system.
-        verify: "first" compares every new structure of a circuit with `default.qubit` before it is used, values and
-            gradient, at the numbers at hand and at others; "always" compares the values of every call; "never" trusts.
+        verify: "first" compares every new structure of a circuit with `default.qubit` (above 16 qubits with
+            `lightning.qubit`) before it is used, values and gradient, at the numbers at hand and at others; "always"
+            compares the values of every call; "never" trusts.
 
     Raises:
         qml.DeviceError: an engine or a type that does not exist, or no GPU where engine is "cuda".

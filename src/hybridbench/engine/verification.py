@@ -1,4 +1,4 @@
-"""A compiled circuit against PennyLane's own execution of it: `default.qubit`, in double precision.
+"""A compiled circuit against PennyLane's own execution of it, in double precision: see `executed`.
 
 Values are compared as they are. A vector-Jacobian product is compared along one direction: with a random cotangent c and a
 random direction d it gives the slope of sum(c * result) along d, which central differences of PennyLane's values give too,

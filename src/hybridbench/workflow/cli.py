@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -539,7 +540,7 @@ def recommend_command(
     from hybridbench.workflow import choose
 
     choice = choose.advise(qubits, batch, layers, precision, threads, machine, source)
-    _answer(choose.as_json(choice)) if as_json else choose.show(choice)
+    _show(choose, choice, as_json)
     if not choice.found:
         raise typer.Exit(1)
 
@@ -563,14 +564,16 @@ def recommend_optimizer_command(
     """
     from hybridbench.workflow import recommend
 
-    advice = recommend.advise(task, budget, source)
-    _answer(recommend.as_json(advice)) if as_json else recommend.show(advice)
+    _show(recommend, recommend.advise(task, budget, source), as_json)
 
 
-def _answer(found: dict[str, Any]) -> None:
+def _show(recommender: ModuleType, found: Any, as_json: bool) -> None:
     import json
 
-    print(json.dumps(found, indent=2, ensure_ascii=False))
+    if as_json:
+        print(json.dumps(recommender.as_json(found), indent=2, ensure_ascii=False))
+    else:
+        recommender.show(found)
 
 
 @app.command("figures")
