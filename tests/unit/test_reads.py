@@ -396,6 +396,14 @@ def test_chance_under_another_name_is_told_of(kind):
         layer_of(KerasLayer, turned(_rarely(kind)))(X)
 
 
+@pytest.mark.parametrize("number", [0, 1, 0.0, False, ""])
+def test_plain_values_are_no_chance(number):
+    """As `time.timezone` is 0, and both are one object."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*not compiled.*")
+        layer_of(KerasLayer, turned(lambda: 1 + (number == 7)))(X)
+
+
 def test_a_class_with_files_and_chance_elsewhere_is_compiled(tmp_path):
     class Saved:
         def __init__(self):

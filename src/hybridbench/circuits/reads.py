@@ -14,6 +14,7 @@ import inspect
 import operator
 import os
 import random
+import re
 import secrets
 import sys
 import time
@@ -65,7 +66,7 @@ _CHANCE = {
         *(np.random.default_rng, np.random.RandomState, np.random.SeedSequence, random.Random, random.SystemRandom),
         *(os.urandom, uuid.uuid1, uuid.uuid4),
         *(getattr(secrets, name) for name in secrets.__all__),
-        *(value for name, value in vars(time).items() if any(word in name for word in ("time", "counter", "monotonic"))),
+        *(value for value in vars(time).values() if callable(value) and re.search("time|counter|monotonic", value.__name__)),
     )
 }
 #: Packages whose objects are what they are, or follow a graph: variables, layers, devices, operators.
@@ -405,7 +406,8 @@ class Calls:
         """Whether they can use what lies at the end of a path: a name that is in none of their code is not used."""
         name = path[-1][-1] if path and isinstance(path[-1], tuple) else path[-1] if path else None
         named = isinstance(name, str) and not isinstance(holder, (*_CONTAINERS, Mapping, partial, MethodType))
-        return not named or name in self.names or bool(self.names & _DYNAMIC)
+        computed = bool(self.names & _DYNAMIC) and not isinstance(holder, ModuleType)  # getattr(qml, gate) is common
+        return not named or name in self.names or computed
 
 
 @contextmanager
