@@ -410,6 +410,24 @@ def test_looking_at_a_circuit_takes_no_random_numbers_away():
 # --- shapes ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("values", ["one", "list of one", "two"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_batch_of_one_that_pennylane_drops_from_a_hamiltonian(rows, values, graph):
+    def circuit(inputs, w):
+        qml.AmplitudeEmbedding(inputs, range(2), normalize=True)
+        qml.RX(w, 0)
+        terms = qml.Hamiltonian([0.3, 0.5], [qml.X(0) @ qml.X(1), qml.Z(1) @ qml.Z(0)])
+        one = qml.expval(terms)
+        return {"one": lambda: one, "list of one": lambda: [one], "two": lambda: [one, qml.expval(2.0 * terms)]}[values]()
+
+    x = np.random.default_rng(1).normal(size=(rows, 4))
+    # Of one value no shape is left at all, and the layer leaves that to PennyLane.
+    found, wanted = both(circuit, x, graph, compiled_too=(rows, values) != (1, "one"))
+    assert found.shape == wanted.shape
+    assert found == pytest.approx(wanted, abs=1e-6)
+
+
 @pytest.mark.parametrize("batch", [2, 3, 5, 6])
 def test_a_circuit_for_one_sample_is_refused_as_pennylane_refuses_it(batch):
     def circuit(inputs, w):
