@@ -19,7 +19,7 @@ from pennylane.tape import QuantumScript
 from hybridbench.circuits import compiled, proof
 from hybridbench.circuits.layer import KerasLayer, tf
 from hybridbench.circuits.tracing import bind
-from hybridbench.engine import verification
+from hybridbench.engine import plan_proof, verification
 from hybridbench.engine.compiler import UnsupportedCircuit, structure_key
 from hybridbench.engine.plan import plan_key
 
@@ -405,6 +405,22 @@ def test_looking_at_a_circuit_takes_no_random_numbers_away():
     with pytest.raises(UnsupportedCircuit, match="draws random numbers"):
         bind(qml.QNode(circuit, qml.device("default.qubit", wires=1)), "inputs", *specs)
     assert rng.normal() == np.random.default_rng(0).normal()
+
+
+def test_no_slope_is_compared_at_numbers_that_are_not_finite(monkeypatch):
+    given, compare_values = [], plan_proof._compare_values
+
+    def refuses_others(runner, plan, circuit):
+        given.append(circuit)
+        if len(given) == 2:  # the first of other numbers
+            raise ValueError("a template that takes no such numbers")
+        return compare_values(runner, plan, circuit)
+
+    monkeypatch.setattr(plan_proof, "_compare_values", refuses_others)
+    monkeypatch.setattr(verification, "compare_slopes", lambda *a: pytest.fail("at infinity"))
+    circuit = qml.QNode(lambda x: (qml.RX(x, 0), qml.expval(qml.Z(0)))[1], qml.device("hybridbench.qubit", wires=1))
+    with pytest.warns(verification.NotVerified, match="a slope needs finite numbers"):
+        assert np.isnan(circuit(np.inf))
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------------

@@ -81,6 +81,8 @@ def prove(runner: Runner, plan: Plan, circuit: QuantumScript) -> None:
         except ValueError:  # a template that takes no such numbers, as one that wants a norm of 1
             point, start = at_hand, given
             wanted = _compare_values(runner, plan, point)
+        if not all(np.isfinite(v).all() for v in start):
+            raise V.Unbound("a slope needs finite numbers")
         along = V.directions(start, [i in states for i in at], rng)
         cotangents = V.random_like(wanted, rng)
         found = runner.pull_back(plan, point, numbers_of(point), list(map(np.conj, cotangents)))
