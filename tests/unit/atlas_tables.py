@@ -8,6 +8,7 @@ import pandas as pd
 import sealed
 
 from hybridbench.analysis import costs
+from hybridbench.design.routes import atlas_route
 
 BASE = {
     "study": "atlas", "part": "step", "created_utc": "2026-01-01T00:00:00+00:00", "revision": 1, "proof": "",
@@ -46,7 +47,7 @@ LIMIT = 3.0
 def planted_seconds(route, precision, size, planted=None):
     """The planted time of a step."""
     coefficients, cache = (planted or {**PLANTED, **GPU_PLANTED})[route, precision]
-    return float(np.array(coefficients) @ costs.work_of(costs.KINDS[route], *size, precision).terms(cache))
+    return float(np.array(coefficients) @ costs.work_of(atlas_route(route, precision).work, *size, precision).terms(cache))
 
 
 def atlas(scatter=0.05, noise=0.03, planted=None, machine="m1", threads=(2,), seed=0, samples=12, proof="", spoil=()):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from hybridbench.analysis.frontier import COSTS
+from hybridbench.design.constants import COSTS
 
 QUBITS = (4, 6, 8, 10, 12, 14, 16)
 

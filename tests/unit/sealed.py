@@ -51,9 +51,16 @@ def polls(arms, busy=90, memory=512.0):
 
 
 def arms(names, gpu=lambda name: "gpu" in name.lower()):
-    """The column `arms` of a record with these arms."""
-    listed = [{"name": name, "factory": "module:function", "arguments": {}, "gpu": bool(gpu(name))} for name in names]
+    """The column `arms` of a record with these arms; "adam, 1000" is an update of 1000 parameters."""
+    listed = [
+        {"name": name, "factory": "module:function", "arguments": _update(name), "gpu": bool(gpu(name))} for name in names
+    ]
     return json.dumps(listed, sort_keys=True)
+
+
+def _update(name):
+    optimizer, _, size = name.partition(", ")
+    return {"optimizer": optimizer, "n_parameters": int(size)} if size.isdecimal() else {}
 
 
 def sealed(table, study, number=0):

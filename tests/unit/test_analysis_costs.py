@@ -313,15 +313,6 @@ def test_share_of_traffic(planted, expected):
     assert (share.high < 50) if expected == "low" else (share.low > 50)
 
 
-def test_gpu_routes_are_known_by_their_names():
-    assert {route for route in costs.KINDS if costs.is_gpu_route(route)} == {
-        "KerasLayer, lightning.gpu",
-        "TensorFlow on the GPU, graph",
-        "TensorFlow on the GPU, xla",
-        "hybridbench.KerasLayer, cuda",
-    }
-
-
 def test_rows_without_times_are_no_cells():
     own = rows_of(TABLE, SHIPPED)
     assert own["seconds"].isna().any()

@@ -9,7 +9,7 @@ import pytest
 
 from hybridbench.analysis.bench import findings
 from hybridbench.errors import DataError
-from hybridbench.report import bench, plots, style
+from hybridbench.report import bench, plots
 
 
 def test_the_page_has_every_number_with_its_goal():
@@ -41,10 +41,6 @@ def test_without_peers_the_page_has_no_column_of_theirs():
 )
 def test_three_digits(value, text):
     assert bench._number(value) == text
-
-
-def test_every_arm_has_a_style():
-    assert set(bench_tables.ARMS) < set(style.family("bench"))
 
 
 def test_the_figure_has_a_panel_a_size_and_a_mark_an_arm():

@@ -12,14 +12,15 @@ import hybridbench
 PACKAGE = Path(hybridbench.__file__).parent
 FOUNDATION = {"children", "errors", "lock", "paths", "progress", "stack"}
 ALLOWED = {
-    "measurement": set(),
-    "tasks": {"measurement"},
-    "engine": {"measurement"},
-    "circuits": {"engine"},
-    "training": {"circuits", "engine", "tasks", "measurement"},
-    "analysis": {"measurement"},
-    "report": {"analysis", "measurement"},
-    "workflow": {"tasks", "engine", "circuits", "training", "measurement", "analysis", "report"},
+    "design": set(),
+    "measurement": {"design"},
+    "tasks": {"design", "measurement"},
+    "engine": {"design", "measurement"},
+    "circuits": {"design", "engine"},
+    "training": {"design", "circuits", "engine", "tasks", "measurement"},
+    "analysis": {"design", "measurement"},
+    "report": {"design", "analysis", "measurement"},
+    "workflow": {"design", "tasks", "engine", "circuits", "training", "measurement", "analysis", "report"},
 }
 
 

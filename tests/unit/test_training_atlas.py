@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from hybridbench.analysis import costs
+from hybridbench.design.routes import ROUTES
 from hybridbench.errors import ConfigurationError
 from hybridbench.measurement.records import RecordStore, config_hash
 from hybridbench.measurement.timing import TimingError
 from hybridbench.training import atlas, steps
 
-CPU_ROUTES = [route for route in atlas.ROUTES if not route.gpu]
+CPU_ROUTES = [route for route in atlas.ROUTES if not route.route.gpu]
 
 
 def cell(size=(2, 1, 2), routes=(), role="fit", **more):
@@ -98,25 +99,20 @@ def test_more_threads_than_there_are_is_refused():
 
 
 # -------------------------------------------------------------------------------------------------------------- the routes
-def test_every_route_has_a_kind_for_the_cost_model_and_a_style():
-    from hybridbench.report.style import family
-
-    assert {route.name for route in atlas.ROUTES} == set(costs.KINDS)
-    assert {route.arm for route in atlas.ROUTES} == set(family("route"))
-    assert all(route.gpu == costs.is_gpu_route(route.name) for route in atlas.ROUTES)
-    assert (atlas.SHIPPED, atlas.COMPILED) == (costs.SHIPPED, costs.COMPILED)
+def test_the_cost_model_knows_how_every_timed_route_works():
+    assert {timed.route for timed in atlas.ROUTES} == {route for route in ROUTES if route.work}
 
 
 def test_without_a_gpu_its_routes_are_left_out_with_the_reason():
     found, left = atlas.usable_routes(has_gpu=False)
     assert found == CPU_ROUTES
-    assert set(left) == {route.arm for route in atlas.ROUTES if route.gpu}
+    assert set(left) == {route.arm for route in atlas.ROUTES if route.route.gpu}
     assert all("no GPU" in why for why in left.values())
 
 
 def test_gpu_arms_ask_for_the_proof():
     arms = atlas.arms_of(atlas.ROUTES, (4, 1, 4))
-    assert {arm.name for arm in arms if arm.gpu} == {route.arm for route in atlas.ROUTES if route.gpu}
+    assert {arm.name for arm in arms if arm.gpu} == {route.arm for route in atlas.ROUTES if route.route.gpu}
 
 
 def test_a_compiled_sample_is_long_enough_for_a_clock():
@@ -167,7 +163,7 @@ def test_states_that_do_not_fit_are_not_tried(monkeypatch):
 
 
 def test_default_qubit_keeps_the_states_of_all_gates():
-    shipped = next(route for route in CPU_ROUTES if route.name == atlas.SHIPPED)
+    shipped = next(route for route in CPU_ROUTES if route.route.id == "shipped")
     assert shipped.memory_bytes(10, 2, 8) == 8 * (50 + 2) * 2**10 * 16
 
 
@@ -327,7 +323,7 @@ def test_the_short_grid_gives_every_route_enough_cells_for_a_model():
 @pytest.mark.parametrize("timed", [True, False])
 def test_gpu_rows_are_proven_and_a_cell_without_any_needs_no_proof(monkeypatch, timed):
     """The driver is made up; a GPU that did nothing is refused by the real watch, tested with it."""
-    gpu = next(route for route in atlas.ROUTES if route.gpu)
+    gpu = next(route for route in atlas.ROUTES if route.route.gpu)
 
     class Watch:
         log = ()

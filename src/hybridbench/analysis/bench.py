@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hybridbench.analysis.statistics import Interval, Times, nested_median, nested_ratio
+from hybridbench.design.constants import FALL_BACKS
 from hybridbench.errors import DataError
 
 SIZE = ["n_qubits", "n_layers", "batch_size"]
@@ -33,8 +34,6 @@ GOALS: dict[tuple[str, str], dict[tuple[int, int, int], float]] = {
     ("engine", PEER): {(8, 2, 32): 15, (10, 2, 128): 35, (12, 2, 32): 28, (12, 2, 128): 30, (16, 2, 32): 17},
     ("engine", "engine, 1 thread"): {(12, 2, 128): 1.6},
 }
-#: Cells of circuits that the compiled layer leaves to PennyLane: what it costs or gains there.
-FALL_BACKS = ("noise", "mid-circuit measurement", "shots", "branch")
 #: At most so many times the time of the hand-written C.
 GOAL_BY_HAND = 3.0
 GOAL_MEMORY_GIB = 8.0

@@ -36,25 +36,15 @@ from hybridbench.analysis.statistics import (
     nested_ratio,
 )
 from hybridbench.analysis.tables import NotMeasured, cite
+from hybridbench.design.constants import BYTES_PER_AMPLITUDE
+from hybridbench.design.routes import WORK, atlas_route
+from hybridbench.design.workload import n_gates
 from hybridbench.errors import ConfigurationError, DataError, MemoryEstimateError, check_name
 
-BYTES_PER_AMPLITUDE = {"complex64": 8, "complex128": 16}
 #: Floating-point operations that a complex 2x2 matrix takes per amplitude: two products of 6, one sum of 2.
 FLOPS_PER_AMPLITUDE = 14
+#: What the atlas calls the routes that most is said about; with the precision, one of a route's `arms`.
 SHIPPED, COMPILED = "KerasLayer, default.qubit", "hybridbench.KerasLayer"
-#: How a route does its work. broadcast: one operation after the other for the whole batch, states of the backward pass kept.
-#: loop: one circuit after the other, adjoint, with a bra for each of the n expectation values. fused: the compiled circuit,
-#: a block of samples after the other, adjoint with one bra. kernels: the same, the whole batch in every kernel of a GPU.
-KINDS = {
-    SHIPPED: "broadcast",
-    "TensorFlow on the GPU, graph": "broadcast",
-    "TensorFlow on the GPU, xla": "broadcast",
-    "KerasLayer, lightning.qubit": "loop",
-    "KerasLayer, lightning.gpu": "loop",
-    "KerasLayer, hybridbench.qubit": "fused",
-    COMPILED: "fused",
-    f"{COMPILED}, cuda": "kernels",
-}
 #: Terms that grow with the states: memory traffic, inside the cache and beyond it. The others are launch time.
 TRAFFIC = ("operations", "bytes")
 TERMS = ("constant", "launches", "samples", "operations", "bytes")
@@ -113,10 +103,10 @@ def work_of(kind: str, n_qubits: int, n_layers: int, batch_size: float, precisio
     Raises:
         ConfigurationError: an unknown kind or precision.
     """
-    check_name("kind of route", kind, set(KINDS.values()))
+    check_name("kind of work", kind, WORK)
     size = BYTES_PER_AMPLITUDE[check_name("precision", precision, BYTES_PER_AMPLITUDE)]
     n, state = n_qubits, 2.0**n_qubits
-    gates = n * (1 + n_layers * (2 if n > 1 else 1))
+    gates = n_gates(n, n_layers)
     if kind == "broadcast":
         passes, launches, held = 3.0 * gates, 3.0 * gates, float(batch_size)
     elif kind == "loop":
@@ -203,8 +193,8 @@ class CostModel:
 
     @property
     def kind(self) -> str:
-        """How the route does its work, see `KINDS`."""
-        return KINDS[self.route]
+        """How the route does its work, see `hybridbench.design.routes.WORK`."""
+        return atlas_route(self.route, self.precision).work
 
     def work(self, n_qubits: int, n_layers: int, batch_size: int) -> Work:
         """The counts of one step."""
@@ -283,11 +273,6 @@ def _check_sizes(n_qubits: int, n_layers: int, batch_size: int) -> None:
     for name, value in (("n_qubits", n_qubits), ("n_layers", n_layers), ("batch_size", batch_size)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ConfigurationError(f"{name} is {value!r}, and must be a whole number of at least 1.")
-
-
-def is_gpu_route(route: str) -> bool:
-    """Whether a GPU does the route's work."""
-    return "gpu" in route.lower() or "cuda" in route.lower()
 
 
 def traffic_share(model: CostModel, n_qubits: int, n_layers: int, batch_size: int, level: float = CONFIDENCE) -> Interval:
@@ -433,7 +418,7 @@ def fit(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
         route = table["route"].iloc[0] if len(table) else "this route"
         raise NotMeasured(f"{len(own)} cells of {route} to be fitted, and a cost model needs {FEWEST_CELLS}")
     machine, route, precision, threads = (table[name].iloc[0] for name in KEYS)
-    kind = KINDS[check_name("route", route, KINDS)]
+    kind = atlas_route(route, precision).work
     work = [work_of(kind, *size, precision) for size in own[list(AXES)].to_numpy().tolist()]
     seconds, errors = own["seconds"].to_numpy(), own["log_error"].to_numpy()
     by_cache = {cache: np.array([each.terms(cache) for each in work]) for cache in CACHES}
@@ -679,7 +664,7 @@ def predict_unmeasured(
         hardware: one of `HARDWARE`, or your own.
         n_qubits, n_layers, batch_size: the workload.
         precision: complex type of the states.
-        kind: how the work is done, a value of `KINDS`.
+        kind: how the work is done, one of `hybridbench.design.routes.WORK`.
         calibration: measured over predicted times of the same formula on machines that were measured (`public_calibration`):
             the interval spans them. Without it there is no interval.
         host_seconds: what the host does in every step besides, Keras's own work; added as it is.

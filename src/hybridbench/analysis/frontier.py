@@ -19,10 +19,10 @@ from scipy import stats
 from hybridbench.analysis import costs, public
 from hybridbench.analysis.statistics import CONFIDENCE, SEED, Interval
 from hybridbench.analysis.tables import NotMeasured, Records
+from hybridbench.design.constants import COSTS
 from hybridbench.errors import MemoryEstimateError, check_name
 
 STUDY = "frontier"
-COSTS = ("local", "global")
 RESAMPLES = 1999
 #: Exponents are fitted from this many qubits on: below, entanglers act twice on a pair.
 FIRST_QUBITS = 4

@@ -32,7 +32,8 @@ from hybridbench.analysis.statistics import (
     time_to_target,
     width_interval,
 )
-from hybridbench.analysis.tables import STUDY_STEPS, NotMeasured, Number, Records
+from hybridbench.analysis.tables import NotMeasured, Number, Records
+from hybridbench.design.constants import COSTS, STUDY_QUBITS, STUDY_STEPS
 
 Numbers = dict[str, Number]
 
@@ -377,14 +378,15 @@ def _updates(records: Records) -> Numbers:
     _, run = _first_machine(tables.timing_cell(records, "update"))
     run = run[run["part"] == "step"]
     found: Numbers = {}
-    for arm, rows in run.groupby("arm", sort=True):
-        name, size = arm.split(", ")
+    named = tables.update_arms(run)
+    for (optimizer, size), arm in sorted(named.items()):
+        rows = run[run["arm"] == arm]
         time = median_interval(1000 * rows["seconds"], unit="ms")
-        found[f"update_{name}_{size}"] = Number.of(time, tables.cite(rows))
-    sizes = sorted({int(arm.split(", ")[1]) for arm in run["arm"]})
+        found[f"update_{optimizer}_{size}"] = Number.of(time, tables.cite(rows))
+    sizes = sorted({size for _, size in named})
     _, steps = _first_machine(tables.timing_cell(records, "optimizers"))
     step = steps.loc[(steps["arm"] == "adam") & (steps["part"] == "step"), "seconds"].median()
-    times = [run.loc[run["arm"] == f"adam, {size}", "seconds"].median() for size in sizes]
+    times = [run.loc[run["arm"] == named.get(("adam", size)), "seconds"].median() for size in sizes]
     for size, time in zip(sizes, times, strict=True):
         # A step of the study's models has an update as small as the smallest; all else is gradient.
         share = 100 * time / (max(step - times[0], 0) + time)
@@ -407,7 +409,7 @@ def _original_steps(records: Records) -> Numbers:
 def _circuits(records: Records) -> Numbers:
     table = records["circuits"]
     found = {"circuits_examined": Number(int(table["circuit"].nunique()), n=len(table), records=tables.cite(table))}
-    original = table[(table["circuit"] == "original") & (table["n_qubits"] == tables.STUDY_QUBITS)]
+    original = table[(table["circuit"] == "original") & (table["n_qubits"] == STUDY_QUBITS)]
     for _, row in original.head(1).iterrows():
         cited = tables.cite(original.head(1))
         found["original_live"] = Number(int(row["n_live"]), n=int(row["n_points"]), records=cited)
@@ -799,7 +801,7 @@ def _frontier_gradients(records: Records) -> Numbers:
         found[f"frontier_gone_adam_{name}"] = _gone_number(frontier.gone_for_adam(rows, ansatz, cost, depth), cited)
         needed = frontier.growth_of(rows, ansatz, cost, depth, "shots").base
         found[f"frontier_shots_growth_{name}"] = Number.of(needed, cited)
-    for cost in frontier.COSTS:
+    for cost in COSTS:
         limit = frontier.deep_fall(cost, sorted(n for n in cells["n_qubits"].unique() if n >= frontier.FIRST_QUBITS))
         found[f"frontier_fall_{cost}_limit"] = Number(limit)
     for row in frontier.saturation(cells).itertuples():

@@ -28,7 +28,9 @@ from hybridbench.analysis.statistics import (
     time_to_target,
     width_near_best,
 )
-from hybridbench.analysis.tables import STUDY_OPTIMIZERS, STUDY_RATES, STUDY_STEPS, NotMeasured, Number, Records
+from hybridbench.analysis.tables import NotMeasured, Number, Records
+from hybridbench.design.constants import STUDY_BATCH, STUDY_OPTIMIZERS, STUDY_QUBITS, STUDY_RATES, STUDY_STEPS
+from hybridbench.design.routes import route_of
 
 CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "open"
 TABLE_2_RATE = 1e-4
@@ -121,8 +123,9 @@ def gpu_ratio(
 
         def rule(run: pd.DataFrame) -> Finding:
             medians = run[run["part"] == "step"].groupby("arm")["seconds"].median().sort_values()
-            gpu = [arm for arm in medians.index if "gpu" in arm.lower() and (lightning or "lightning" not in arm)]
-            cpu = [arm for arm in medians.index if "gpu" not in arm.lower()]
+            on_gpu = {arm: about["gpu"] for arm, about in tables.arms(run).items()}
+            gpu = [a for a in medians.index if on_gpu[a] and (lightning or route_of(a).backend != "lightning.gpu")]
+            cpu = [arm for arm in medians.index if not on_gpu[arm]]
             if not gpu or not cpu:
                 raise NotMeasured("no run that interleaves a CPU arm and a proven GPU arm")
             ratio = median_ratio(*tables.pair(run, cpu[0], gpu[0]))
@@ -197,7 +200,8 @@ def c23(records: Records) -> Finding:
 def c26(records: Records) -> Finding:
     """C26. Time of the study's run on twenty qubits, or the growth per qubit on the way there."""
     table = tables.timing_cell(records, "methods")
-    table = table[(table["part"] == "step") & table["arm"].str.startswith("lightning")]
+    lightning = [arm for arm in table["arm"].unique() if route_of(arm).backend in ("lightning.qubit", "lightning.gpu")]
+    table = table[(table["part"] == "step") & table["arm"].isin(lightning)]
     if table.empty:
         raise NotMeasured("no Lightning arm in timing cell 'methods'")
     if (hours := hours_on_20_qubits(table)) is None:
@@ -218,7 +222,7 @@ def hours_on_20_qubits(steps: pd.DataFrame) -> Number | None:
         return None
     wide = wide[wide["n_qubits"] == wide["n_qubits"].min()]
     # A smaller batch is scaled up in proportion: samples are simulated one after the other.
-    scale = np.maximum(tables.STUDY_BATCH / wide["batch_size"], 1) * STUDY_STEPS / 3600
+    scale = np.maximum(STUDY_BATCH / wide["batch_size"], 1) * STUDY_STEPS / 3600
     wide = wide.assign(hours=wide["seconds"] * scale)
     fastest = min((rows for _, rows in wide.groupby(["batch_size", "arm"])), key=lambda rows: rows["hours"].median())
     return Number.of(median_interval(fastest["hours"], unit="h"), tables.cite(fastest))
@@ -250,10 +254,10 @@ def c27(records: Records) -> Finding:
     if not records.has("atlas"):
         raise NotMeasured("no GPU record")
     table = records["atlas"]
-    proven = table[tables.is_gpu(table) & table["route"].map(costs.is_gpu_route) & (table["note"] == "")]
+    proven = table[tables.is_gpu(table) & table["arm"].map(lambda arm: route_of(arm).gpu) & (table["note"] == "")]
     if proven.empty:
         raise NotMeasured("no GPU record")
-    size = (tables.STUDY_QUBITS, 1, tables.STUDY_BATCH)
+    size = (STUDY_QUBITS, 1, STUDY_BATCH)
     findings = []
     for _, rows in proven.groupby("machine", sort=True):
         near = [model for model in costs.models(rows).values() if model.nearest(*size).near]
@@ -648,7 +652,7 @@ def c18(records: Records) -> Finding:
 def c28(records: Records) -> Finding:
     """C28. Complete runs in the four by four factorial."""
     table = records["energy"]
-    table = table[(table["n_qubits"] == tables.STUDY_QUBITS) & (table["batch_size"] == tables.STUDY_BATCH)]
+    table = table[(table["n_qubits"] == STUDY_QUBITS) & (table["batch_size"] == STUDY_BATCH)]
     table = table[table["optimizer"].isin(STUDY_OPTIMIZERS) & table["learning_rate"].isin(STUDY_RATES)]
     last = table.groupby(["optimizer", "learning_rate", "record"]).agg(step=("step", "max"), steps=("steps", "max"))
     last["done"] = last["step"] >= last["steps"]
@@ -669,10 +673,11 @@ LARGEST_UPDATE = 10_000_000
 def c20(records: Records) -> Finding:
     """C20. Adam's update over FusedAdam's at the largest size."""
     table = tables.timing_cell(records, "update")
-    sizes = [int(arm.split(", ")[1]) for arm in table["arm"].unique() if arm.startswith("fused_adam, ")]
+    named = tables.update_arms(table)
+    sizes = [size for optimizer, size in named if optimizer == "fused_adam"]
     if not sizes:
         raise NotMeasured("no update times of fused_adam")
-    arms = [f"{name}, {max(sizes)}" for name in ("adam", "fused_adam")]
+    arms = [named.get((optimizer, max(sizes)), "") for optimizer in ("adam", "fused_adam")]
     # Only the runs that hold the largest size are asked.
     found = _each_machine(table[table["arm"].isin(arms)], lambda run: _faster(*tables.pair(run, *arms), run))
     if max(sizes) < LARGEST_UPDATE:
@@ -683,7 +688,7 @@ def c20(records: Records) -> Finding:
 def c21(records: Records) -> Finding:
     """C21. Live parameters of the original circuit."""
     table = records["circuits"]
-    table = table[(table["circuit"] == "original") & (table["n_qubits"] == tables.STUDY_QUBITS)]
+    table = table[(table["circuit"] == "original") & (table["n_qubits"] == STUDY_QUBITS)]
     if table.empty:
         raise NotMeasured("no circuit record of the original circuit on 8 qubits")
     row = table.iloc[0]

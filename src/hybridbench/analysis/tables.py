@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,13 +13,10 @@ import pandas as pd
 
 from hybridbench import paths
 from hybridbench.analysis.statistics import Interval
+from hybridbench.design.constants import STUDY_BATCH, STUDY_QUBITS, STUDY_STEPS
 from hybridbench.errors import ConfigurationError
 from hybridbench.measurement.records import RecordStore, read_records
 
-#: The original study's workload; claims that name no workload are decided at the measured one nearest to it.
-STUDY_QUBITS, STUDY_BATCH, STUDY_STEPS = 8, 100, 100
-STUDY_OPTIMIZERS = ("adam", "rmsprop", "nadam", "adagrad")
-STUDY_RATES = (0.001, 0.01, 0.1, 0.5)
 #: What has to be equal for two training runs to differ by optimizer, learning rate and seed only.
 SWEEP_KEYS = [
     "task",
@@ -211,6 +209,17 @@ def timing_cell(records: Records, cell: str) -> pd.DataFrame:
 def is_gpu(table: pd.DataFrame) -> pd.Series:
     """Rows that carry the proof that a GPU did the work."""
     return table["proof"].fillna("") != ""
+
+
+def arms(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """What the records of timing runs say of their arms: name → "gpu" (whether one does the work) and "arguments"."""
+    return {arm["name"]: arm for text in table["arms"].unique() for arm in json.loads(text)}
+
+
+def update_arms(table: pd.DataFrame) -> dict[tuple[str, int], str]:
+    """The arms of the cell "update": (optimizer, number of parameters) → name."""
+    told = {name: arm["arguments"] for name, arm in arms(table).items() if name in set(table["arm"])}
+    return {(arguments["optimizer"], arguments["n_parameters"]): name for name, arguments in told.items()}
 
 
 def runs(table: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hybridbench.design.constants import BYTES_PER_AMPLITUDE
 from hybridbench.errors import BackendError, ConfigurationError, MemoryEstimateError, check_name
 from hybridbench.measurement.machine import available_memory_bytes
 
 if TYPE_CHECKING:
     import pennylane as qml
-
-BYTES_PER_AMPLITUDE = {"complex64": 8, "complex128": 16}
 
 
 @dataclass(frozen=True)

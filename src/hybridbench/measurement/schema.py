@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybridbench import paths
+from hybridbench.design.routes import is_route, route_of
 from hybridbench.errors import ConfigurationError, DataError, plain, shown
 from hybridbench.measurement.columns import COLUMNS, Column
 from hybridbench.measurement.machine import RECORDED_PACKAGES, Machine
@@ -622,8 +623,8 @@ def arms_of(text: str) -> dict[str, bool] | str:
     for arm in listed:
         if not isinstance(arm, dict) or any(not isinstance(arm.get(key), kind) for key, kind in _ARM.items()):
             return "has an arm without name, factory, arguments or whether it is a GPU's"
-        if "gpu" in arm["name"].lower() and not arm["gpu"]:
-            return f"calls an arm {shown(arm['name'])} that is said to be no GPU's"
+        if is_route(arm["name"]) and route_of(arm["name"]).gpu != arm["gpu"]:
+            return f"says of arm {shown(arm['name'])} that it is {'a' if arm['gpu'] else 'no'} GPU's"
     names = [arm["name"] for arm in listed]
     if len(set(names)) < len(names):
         return "names an arm twice"

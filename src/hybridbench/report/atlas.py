@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatt
 from hybridbench.analysis import costs
 from hybridbench.analysis.costs import AXES, SHIPPED, CostModel
 from hybridbench.analysis.tables import Number
+from hybridbench.design.routes import Route, route_of
 from hybridbench.report.panels import bars, legend_below, need
 from hybridbench.report.style import BLACK, GREY, in_order, style_of, use_style
 
@@ -74,17 +75,18 @@ def surface(table: pd.DataFrame) -> Figure:
         models = _models(rows)
         need(pd.DataFrame({"arm": list(models)}), "enough cells of the atlas for a cost model", WHERE)
         maps = {name: _seconds(model, layers) for name, model in models.items()}
-        own = [name for name in maps if name.startswith("KerasLayer, ") and "hybridbench" not in name]
+        own = [name for name in maps if _pennylanes(route_of(name))]
         # Between PennyLane's own there is no winner where one of them has no measurement near.
         known = ~np.isnan(np.sum([maps[name] for name in own], axis=0)) if own else None
         shown = [("fastest of PennyLane's own", {name: np.where(known, maps[name], np.nan) for name in own})]
-        if len(set(_fastest(maps).values())) > 1:
+        routes = {name: model.route for name, model in models.items()}
+        if len(set(_fastest(maps, routes).values())) > 1:
             shown.append(("fastest of all", maps))
         fig = Figure(figsize=(3.4 * (len(shown) + 1) + 0.8, 4.1))
         *panels, right = fig.subplots(1, len(shown) + 1, sharey=True)
         used: list[str] = []
         for axes, (title, compared) in zip(panels, shown, strict=True):
-            used += _winners(axes, compared)
+            used += _winners(axes, compared, routes)
             axes.set_title(title)
         best = np.fmin.reduce(list(maps.values()))
         factor = maps[BASELINE] / best if BASELINE in maps else np.full_like(best, np.nan)
@@ -106,18 +108,23 @@ def surface(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _fastest(maps: dict[str, np.ndarray]) -> dict[tuple[int, int], str]:
-    """The route, whatever its precision, that is fastest at every point near measurements."""
+def _pennylanes(route: Route) -> bool:
+    """Whether it is PennyLane's layer on one of PennyLane's devices, as its users have it."""
+    return route.layer == "KerasLayer" and route.mode == "eager" and route.backend != "hybridbench.qubit"
+
+
+def _fastest(maps: dict[str, np.ndarray], route: dict[str, str]) -> dict[tuple[int, int], str]:
+    """The route, whatever its precision, that is fastest at every point near measurements; `route` of each arm."""
     stack = np.stack([np.where(np.isnan(each), np.inf, each) for each in maps.values()])
-    routes = [name.rpartition(", ")[0] for name in maps]
+    routes = [route[name] for name in maps]
     near = np.isfinite(stack.min(axis=0))
     return {(int(i), int(j)): routes[int(stack[:, i, j].argmin())] for i, j in np.argwhere(near)}
 
 
-def _winners(axes: Axes, maps: dict[str, np.ndarray]) -> list[str]:
+def _winners(axes: Axes, maps: dict[str, np.ndarray], route: dict[str, str]) -> list[str]:
     """Colour every point by the fastest route; returns an arm of each that wins somewhere."""
-    fastest = _fastest(maps) if maps else {}
-    arms = {name.rpartition(", ")[0]: name for name in maps}
+    fastest = _fastest(maps, route) if maps else {}
+    arms = {route[name]: name for name in maps}
     routes = sorted(set(fastest.values()))
     winner = np.full((len(BATCHES), len(QUBITS)), np.nan)
     for at, route in fastest.items():
@@ -255,7 +262,7 @@ def surface_say(table: pd.DataFrame) -> str:
     """Which route is the fastest at most of the points near which there are measurements."""
     models = _models(_one_machine(table))
     maps = {name: _seconds(model, CENTRE[1]) for name, model in models.items()}
-    fastest = list(_fastest(maps).values())
+    fastest = list(_fastest(maps, {name: model.route for name, model in models.items()}).values())
     counts = {route: fastest.count(route) for route in dict.fromkeys(fastest)}
     most = max(counts, key=counts.get)
     share = 100 * counts[most] / len(fastest)

@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from hybridbench.analysis import costs, frontier
 from hybridbench.analysis.statistics import Interval
 from hybridbench.analysis.tables import NotMeasured, Number
+from hybridbench.design.constants import COSTS, DEPTHS
 from hybridbench.errors import DataError
 from hybridbench.report.panels import legend_below, need
 from hybridbench.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, family, style_of, use_style
@@ -22,10 +23,9 @@ from hybridbench.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, S
 WHERE = "'hybridbench frontier'"
 WIDTH = 7.2  #: inches: both columns of a journal page
 ANSATZ = {"hardware_efficient": "hardware-efficient", "strongly_entangling": "strongly entangling"}
-ARMS = {"compiled": "adjoint", "shipped": "backprop"}
+ARMS = ("compiled", "shipped")
 #: Looks of machines, in the order given: colour and marker.
 LOOKS = ((BLACK, "o"), (GREEN, "s"), (PURPLE, "D"), (SKY, "^"), (ORANGE, "v"))
-MAP_DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 MAP_ANSATZ = "strongly_entangling"  #: that of the workload whose step time is measured
 MAP_SHOTS = 10**6
 BATCH = 32
@@ -55,10 +55,10 @@ def _grid(rows: pd.DataFrame, height: float) -> tuple[Figure, dict[tuple[str, st
     """A panel an ansatz (row) and cost (column)."""
     ansaetze = sorted(rows["ansatz"].unique())
     fig = Figure(figsize=(WIDTH, height * len(ansaetze) + 0.6))
-    axes = fig.subplots(len(ansaetze), len(frontier.COSTS), sharex=True, sharey="row", squeeze=False)
+    axes = fig.subplots(len(ansaetze), len(COSTS), sharex=True, sharey="row", squeeze=False)
     named = {}
     for across, ansatz in zip(axes, ansaetze, strict=True):
-        for panel, cost in zip(across, frontier.COSTS, strict=True):
+        for panel, cost in zip(across, COSTS, strict=True):
             panel.set_title(f"{_name(ansatz)}, {cost} cost")
             panel.xaxis.set_major_locator(FixedLocator(range(2, 41, 2)))
             panel.set_yscale("log")
@@ -110,7 +110,7 @@ def _deepest(rows: pd.DataFrame) -> dict[str, int]:
     known = set(frontier.growths(rows))
     found = {}
     for ansatz in sorted(rows["ansatz"].unique()):
-        both = [depth for depth in _depths(rows) if all((ansatz, cost, depth) in known for cost in frontier.COSTS)]
+        both = [depth for depth in _depths(rows) if all((ansatz, cost, depth) in known for cost in COSTS)]
         if both:
             found[ansatz] = max(both)
     if not found:
@@ -124,7 +124,7 @@ def variance_say(table: pd.DataFrame) -> str:
     parts = []
     for ansatz, depth in _deepest(rows).items():
         fall = {}
-        for cost in frontier.COSTS:
+        for cost in COSTS:
             growth = frontier.growth_of(rows, ansatz, cost, depth)
             fall[cost] = Number.of(growth.base.map(lambda base: 1 / base, "1")).text
         shallow = frontier.growth_of(rows, ansatz, "local", int(rows["n_layers"].min()))
@@ -167,7 +167,7 @@ def shots_say(table: pd.DataFrame) -> str:
     rows = _rows(table, "gradient")
     parts = []
     for ansatz, depth in _deepest(rows).items():
-        for cost in frontier.COSTS:
+        for cost in COSTS:
             gone = frontier.gone_by_shots(rows, ansatz, cost, depth, frontier.SHOTS[0])
             never = f"up to {frontier.MOST_QUBITS} qubits never"
             where = f"from {gone.first:.0f} qubits on" if math.isfinite(gone.first) else never
@@ -193,8 +193,8 @@ def descent(table: pd.DataFrame) -> Figure:
     columns = sorted(set(zip(found["ansatz"], found["n_layers"], strict=True)), key=lambda key: (key[0], key[1]))
     with use_style():
         fig = Figure(figsize=(WIDTH, 4.7))
-        axes = fig.subplots(len(frontier.COSTS), len(columns), sharex=True, sharey=True, squeeze=False)
-        for across, cost in zip(axes, frontier.COSTS, strict=True):
+        axes = fig.subplots(len(COSTS), len(columns), sharex=True, sharey=True, squeeze=False)
+        for across, cost in zip(axes, COSTS, strict=True):
             for panel, (ansatz, depth) in zip(across, columns, strict=True):
                 own = found[(found["ansatz"] == ansatz) & (found["n_layers"] == depth) & (found["cost"] == cost)]
                 for n_shots in sorted(own["shots"].unique(), key=lambda number: number or math.inf, reverse=True):
@@ -206,9 +206,9 @@ def descent(table: pd.DataFrame) -> Figure:
                 panel.axhline(frontier.TRAINED, color=GREY, linewidth=0.9, linestyle=(0, (2, 2)))
                 panel.set_ylim(-0.04, 1.04)
                 panel.xaxis.set_major_locator(FixedLocator(sorted(found["n_qubits"].unique())))
-                if cost == frontier.COSTS[0]:
+                if cost == COSTS[0]:
                     panel.set_title(f"{_name(ansatz)}\n{_depth(depth)}", fontsize=9)
-                if cost == frontier.COSTS[-1]:
+                if cost == COSTS[-1]:
                     panel.set_xlabel("qubits")
             across[0].set_ylabel(f"{cost} cost after training")
         legend_below(fig, list(axes.ravel()), 4)
@@ -254,8 +254,8 @@ def memory(table: pd.DataFrame) -> Figure:
     with use_style():
         fig = Figure(figsize=(WIDTH, 3.4))
         left, right = fig.subplots(1, 2)
-        for arm, name in ARMS.items():
-            style = style_of(name)
+        for arm in ARMS:
+            style = style_of(arm)
             own = found[found["arm"] == arm]
             if own.empty:
                 continue
@@ -292,14 +292,14 @@ def memory_say(table: pd.DataFrame) -> str:
     """The factor of memory per qubit, and what a layer takes."""
     found = frontier.memory(_rows(table, "memory"))
     parts = []
-    for arm, name in ARMS.items():
+    for arm in ARMS:
         try:
             factor = Number.of(frontier.memory_growth(found, arm)).text
             layer = Number.of(frontier.memory_per_layer(found, arm)).text
         except NotMeasured as gap:
             raise DataError(f"There are {gap}: run {WHERE} to its end, then draw again.") from gap
         parts.append(
-            f"with {style_of(name).label} a qubit more takes {factor} times the memory and a layer more {layer} of the batch"
+            f"with {style_of(arm).label} a qubit more takes {factor} times the memory and a layer more {layer} of the batch"
         )
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
@@ -329,7 +329,7 @@ def frontier_map(table: pd.DataFrame, machines: Sequence[frontier.Machine], n_la
         n_layers: depth of the left panel.
     """
     rows = _rows(table, "gradient")
-    edges = {cost: _edge(rows, cost) for cost in frontier.COSTS}
+    edges = {cost: _edge(rows, cost) for cost in COSTS}
     with use_style():
         fig = Figure(figsize=(WIDTH + 0.8, 4.1))
         left, right = fig.subplots(1, 2)
@@ -337,8 +337,8 @@ def frontier_map(table: pd.DataFrame, machines: Sequence[frontier.Machine], n_la
         for (colour, marker), machine in zip(LOOKS, machines, strict=False):
             _time_line(left, machine, n_layers, colour)
             look = {"color": colour, "marker": marker, "linestyle": "-" if machine.measured else (0, (4, 2))}
-            reached = [(depth, frontier.largest_in_an_hour(machine, depth, BATCH)) for depth in MAP_DEPTHS]
-            right.plot([found.n_qubits for _, found in reached], MAP_DEPTHS, markerfacecolor="white", **look)
+            reached = [(depth, frontier.largest_in_an_hour(machine, depth, BATCH)) for depth in DEPTHS]
+            right.plot([found.n_qubits for _, found in reached], DEPTHS, markerfacecolor="white", **look)
             known = [(found.n_qubits, depth) for depth, found in reached if machine.measured and found.near]
             right.plot([n for n, _ in known], [depth for _, depth in known], **{**look, "linestyle": "none"})
             fill = colour if machine.measured else "white"
@@ -366,7 +366,7 @@ def frontier_map(table: pd.DataFrame, machines: Sequence[frontier.Machine], n_la
             label = f"{cost} cost: exact gradient below Adam's epsilon"
             handles += right.plot(first, depth, color=colour, linewidth=1.8, linestyle=(0, (1, 1)), label=label)
         right.set_yscale("log", base=2)
-        right.yaxis.set_major_locator(FixedLocator(MAP_DEPTHS))
+        right.yaxis.set_major_locator(FixedLocator(DEPTHS))
         right.yaxis.set_major_formatter("{x:g}")
         right.yaxis.set_minor_locator(NullLocator())
         right.set_xlim(4, widest)
@@ -386,7 +386,7 @@ def _edge(rows: pd.DataFrame, cost: str, exact: bool = False) -> list[tuple[int,
         exact: gone for Adam with exact gradients, instead of for `MAP_SHOTS` shots.
     """
     found = []
-    for depth in MAP_DEPTHS:
+    for depth in DEPTHS:
         try:
             gone = (
                 frontier.gone_for_adam(rows, MAP_ANSATZ, cost, depth)

@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatt
 from hybridbench.analysis.bench import BASELINES, findings
 from hybridbench.analysis.claims import Verdict
 from hybridbench.analysis.statistics import Interval, median_interval, median_ratio
+from hybridbench.analysis.tables import update_arms
 from hybridbench.report.panels import bars, legend_below, need, panels
 from hybridbench.report.style import BLACK, GREY, VERMILLION, family, in_order, style_of, use_style
 
@@ -365,8 +366,10 @@ def update_time(timing: pd.DataFrame) -> Figure:
     """Time of the update alone over the number of parameters, for Adam and for fused Adam (cell "update")."""
     where = "notebook 05_optimizer_comparison ('hybridbench run --only 05_optimizer_comparison')"
     rows = _steps(_cell(timing, "update", where))
-    named = rows["arm"].str.extract(r"^(?P<arm>\w+), (?P<n_parameters>\d+)$")
-    rows = rows.assign(arm=named["arm"], n_parameters=named["n_parameters"].astype(int))
+    named = {arm: at for at, arm in update_arms(rows).items()}
+    rows = rows.assign(
+        arm=rows["arm"].map(lambda arm: named[arm][0]), n_parameters=rows["arm"].map(lambda arm: named[arm][1])
+    )
     with use_style():
         fig = Figure(figsize=(5.2, 3.4))
         axes = fig.subplots()

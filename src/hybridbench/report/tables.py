@@ -10,7 +10,8 @@ from IPython.display import display
 
 from hybridbench.analysis.claims import Verdict
 from hybridbench.analysis.statistics import median_ratio
-from hybridbench.analysis.tables import Number, is_gpu, pair, runs
+from hybridbench.analysis.tables import Number, arms, is_gpu, pair, runs
+from hybridbench.design.routes import route_of
 from hybridbench.errors import DataError
 
 #: Shapes beside the words, so that nothing is told by colour alone.
@@ -103,7 +104,8 @@ def gpu_table(timing: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: no row has a proof.
     """
-    proven = timing[is_gpu(timing) & (timing["part"] == "step") & ~timing["arm"].str.startswith("copy")]
+    proven = timing[is_gpu(timing) & (timing["part"] == "step")]
+    proven = proven[proven["arm"].map(lambda arm: route_of(arm).backend != "")]
     if proven.empty:
         raise DataError("The records hold no proven GPU row: run 'hybridbench gpu' where there is an NVIDIA GPU.")
 
@@ -113,8 +115,9 @@ def gpu_table(timing: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for run in runs(proven):
         medians = run.groupby("arm")["seconds"].median().sort_values()
-        sides = {side: [arm for arm in medians.index if ("gpu" in arm) == (side == "gpu")] for side in ("cpu", "gpu")}
-        best, others = sides["gpu"][0], sides["cpu"]
+        on_gpu = {name: about["gpu"] for name, about in arms(run).items()}
+        best = next(arm for arm in medians.index if on_gpu[arm])
+        others = [arm for arm in medians.index if not on_gpu[arm]]
         of_gpu = run[run["arm"] == best].iloc[0]
         ratio = Number.of(median_ratio(*pair(run, others[0], best))).text if others else "–"
         about = dict(zip(("cell", "qubits", "layers", "batch", "threads"), of_gpu[_SIZE], strict=True))

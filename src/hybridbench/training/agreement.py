@@ -9,6 +9,7 @@ import numpy as np
 
 from hybridbench.circuits.qnode import build_qnode
 from hybridbench.circuits.spec import CircuitSpec
+from hybridbench.design.routes import route_of
 from hybridbench.engine.backends import make_device
 from hybridbench.stack import import_tensorflow
 
@@ -39,16 +40,16 @@ def value_and_gradients(config: AgreementConfig, method: str) -> dict[str, np.nd
     Returns:
         value; gradient_weights, of the weights' shape; gradient_inputs (batch, n_features), where the method can.
     """
-    backend, diff_method = method.split("/")
+    route = route_of(method)
     spec = CircuitSpec(config.embedding, config.ansatz, config.n_qubits, config.n_layers)
-    circuit = build_qnode(spec, make_device(backend, config.n_qubits), diff_method, "tf")
+    circuit = build_qnode(spec, make_device(route.backend, config.n_qubits), route.diff_method, "tf")
     rng = np.random.default_rng(config.seed)
     inputs = tf.constant(rng.uniform(-np.pi, np.pi, (config.batch_size, spec.n_features)))
     weights = tf.Variable(rng.uniform(0, 2 * np.pi, spec.weight_shape))
     cotangent = tf.constant(rng.normal(size=(config.batch_size, config.n_qubits)))
     watched = {"gradient_weights": weights}
     with tf.GradientTape() as tape:
-        if diff_method not in WEIGHTS_ONLY:
+        if route.diff_method not in WEIGHTS_ONLY:
             tape.watch(inputs)
             watched["gradient_inputs"] = inputs
         values = tf.stack(circuit(inputs, weights), axis=-1)

@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
@@ -36,7 +36,10 @@ import pandas as pd
 from scipy.stats import qmc
 
 from hybridbench.children import answers, bound
-from hybridbench.engine.backends import BYTES_PER_AMPLITUDE, usable
+from hybridbench.design.constants import BYTES_PER_AMPLITUDE
+from hybridbench.design.routes import Route, atlas_route
+from hybridbench.design.workload import n_gates
+from hybridbench.engine.backends import usable
 from hybridbench.errors import ConfigurationError
 from hybridbench.measurement.machine import available_cores, available_memory_bytes
 from hybridbench.measurement.proof import GpuWatch, visible_gpus
@@ -81,29 +84,49 @@ SLOWEST_PACE, FASTEST_PACE = 8.0, 0.1
 
 
 @dataclass(frozen=True)
-class Route:
-    """One way of doing a whole training step of W through Keras.
+class TimedRoute:
+    """A route of the catalogue as the atlas times it: a whole training step of W through Keras.
 
     `expected` is about how long a step takes on two cores, in seconds: a constant, then what comes on top for every gate,
     every sample, every gate of every sample, and every amplitude of every gate of every sample. It decides what is not even
     tried and what time is left, and enters no result.
     """
 
-    name: str
+    name: str  #: in the column "route"
     precision: str  #: complex type of the state vector
-    factory: str  #: name in hybridbench.training.steps
-    arguments: Mapping[str, Any]
     expected: tuple[float, float, float, float, float]
     first_seconds: float = 0.5  #: building, tracing, compiling
-    compiled: bool = False  #: several steps in one execution
-    keeps_states: bool = False  #: backpropagation: the batch's states after every gate are kept
-    backend: str = ""  #: the backend that has to be usable here
-    gpu: bool = False
 
     @property
     def arm(self) -> str:
         """Its name in the records: route and precision."""
         return f"{self.name}, {self.precision}"
+
+    @property
+    def route(self) -> Route:
+        """Its entry in the catalogue."""
+        return atlas_route(self.name, self.precision)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether several steps are done in one execution."""
+        return self.route.layer == "hybridbench.KerasLayer"
+
+    @property
+    def factory(self) -> str:
+        """What makes its step, in hybridbench.training.steps."""
+        return "fit_step" if self.compiled or self.route.mode == "eager" else "keras_step"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the factory is given besides the size."""
+        route = self.route
+        given = {"backend": route.backend, "diff_method": route.diff_method, "device": route.device}
+        given |= {} if route.mode == "eager" else {"mode": route.mode}
+        given |= {"engine": route.engine} if route.engine else {}
+        if self.factory == "fit_step":
+            given["floatx"] = "float32" if self.precision == "complex64" else "float64"
+        return given
 
     def step_seconds(self, n_qubits: int, n_layers: int, batch_size: int) -> float:
         """About how long a step takes, seconds."""
@@ -112,57 +135,25 @@ class Route:
         return sum(each * size for each, size in zip(self.expected, sizes, strict=True))
 
     def memory_bytes(self, n_qubits: int, n_layers: int, batch_size: int) -> float:
-        """Memory that the states of a step take, bytes."""
-        states = batch_size * (n_gates(n_qubits, n_layers) + 2) if self.keeps_states else 3 * min(batch_size, 32)
+        """Memory that the states of a step take, bytes: backpropagation keeps the batch's states after every gate."""
+        keeps_states = self.route.work == "broadcast"
+        states = batch_size * (n_gates(n_qubits, n_layers) + 2) if keeps_states else 3 * min(batch_size, 32)
         return states * 2.0**n_qubits * BYTES_PER_AMPLITUDE[self.precision]
 
 
-def n_gates(n_qubits: int, n_layers: int) -> int:
-    """Gates of W's circuit: n RX of the embedding and, in every layer, n rotations and n CNOTs (none on one qubit)."""
-    return n_qubits * (1 + n_layers * (2 if n_qubits > 1 else 1))
-
-
-def _eager(name: str, backend: str, method: str, precision: str, expected: tuple, **more: Any) -> Route:
-    given = {"backend": backend, "diff_method": method, "device": "CPU:0", **_floats(precision), **more.pop("given", {})}
-    return Route(name, precision, "fit_step", given, expected, backend=backend, **more)
-
-
-def _floats(precision: str) -> dict[str, str]:
-    return {"floatx": "float32" if precision == "complex64" else "float64"}
-
-
-def _compiled(name: str, precision: str, expected: tuple, engine: str = "auto", gpu: bool = False) -> Route:
-    given = {"backend": "hybridbench.qubit", "diff_method": "adjoint", "mode": "graph", **_floats(precision)}
-    given |= {"engine": engine, "device": "CPU:0"} if engine != "auto" else {"device": "CPU:0"}
-    return Route(name, precision, "fit_step", given, expected, 1.2, compiled=True, backend="hybridbench.qubit", gpu=gpu)
-
-
-def _tensorflow_gpu(mode: str, first_seconds: float) -> Route:
-    given = {"backend": "default.qubit", "diff_method": "backprop", "mode": mode, "device": "GPU:0"}
-    expected = (4e-3, 2e-4, 0.0, 0.0, 4e-10)
-    return Route(
-        f"TensorFlow on the GPU, {mode}", "complex128", "keras_step", given, expected, first_seconds, keeps_states=True,
-        backend="default.qubit", gpu=True,
-    )  # fmt: skip
-
-
-SHIPPED = "KerasLayer, default.qubit"
-COMPILED = "hybridbench.KerasLayer"
 #: The routes, the cheapest eager one first: what libraries do once in a process would count as the first arm's first call.
-ROUTES: tuple[Route, ...] = (
-    _eager("KerasLayer, hybridbench.qubit", "hybridbench.qubit", "adjoint", "complex128", (0.012, 2e-5, 0, 0, 1e-9)),
-    _eager(SHIPPED, "default.qubit", "backprop", "complex128", (5e-3, 4.1e-3, 0, 0, 1e-7), keeps_states=True),
-    _eager("KerasLayer, lightning.qubit", "lightning.qubit", "adjoint", "complex128", (0.03, 0, 2e-3, 9e-5, 1.2e-8)),
-    _compiled(COMPILED, "complex64", (2e-4, 1e-6, 1e-7, 0, 3e-10)),
-    _compiled(COMPILED, "complex128", (2e-4, 1e-6, 1e-7, 0, 8e-10)),
-    _eager(
-        "KerasLayer, lightning.gpu", "lightning.gpu", "adjoint", "complex128", (0.03, 0, 2e-3, 5e-4, 1e-10), gpu=True
-    ),
-    _tensorflow_gpu("graph", 10.0),
-    _tensorflow_gpu("xla", 60.0),
-    _compiled(f"{COMPILED}, cuda", "complex64", (5e-4, 2e-5, 0, 0, 1e-11), "cuda", gpu=True),
-    _compiled(f"{COMPILED}, cuda", "complex128", (5e-4, 2e-5, 0, 0, 2e-11), "cuda", gpu=True),
-)  # fmt: skip
+ROUTES = (
+    TimedRoute("KerasLayer, hybridbench.qubit", "complex128", (0.012, 2e-5, 0, 0, 1e-9)),
+    TimedRoute("KerasLayer, default.qubit", "complex128", (5e-3, 4.1e-3, 0, 0, 1e-7)),
+    TimedRoute("KerasLayer, lightning.qubit", "complex128", (0.03, 0, 2e-3, 9e-5, 1.2e-8)),
+    TimedRoute("hybridbench.KerasLayer", "complex64", (2e-4, 1e-6, 1e-7, 0, 3e-10), 1.2),
+    TimedRoute("hybridbench.KerasLayer", "complex128", (2e-4, 1e-6, 1e-7, 0, 8e-10), 1.2),
+    TimedRoute("KerasLayer, lightning.gpu", "complex128", (0.03, 0, 2e-3, 5e-4, 1e-10)),
+    TimedRoute("TensorFlow on the GPU, graph", "complex128", (4e-3, 2e-4, 0, 0, 4e-10), 10.0),
+    TimedRoute("TensorFlow on the GPU, xla", "complex128", (4e-3, 2e-4, 0, 0, 4e-10), 60.0),
+    TimedRoute("hybridbench.KerasLayer, cuda", "complex64", (5e-4, 2e-5, 0, 0, 1e-11), 1.2),
+    TimedRoute("hybridbench.KerasLayer, cuda", "complex128", (5e-4, 2e-5, 0, 0, 2e-11), 1.2),
+)
 _BY_ARM = {route.arm: route for route in ROUTES}
 
 
@@ -256,7 +247,7 @@ def _sizes(all_cores: bool) -> tuple[dict[tuple[int, int, int], float], list, li
     return lines, fit, [size for size in held_out if size not in taken]
 
 
-def usable_routes(has_gpu: bool | None = None) -> tuple[list[Route], dict[str, str]]:
+def usable_routes(has_gpu: bool | None = None) -> tuple[list[TimedRoute], dict[str, str]]:
     """The routes that can be taken on this machine, and why the others cannot.
 
     A GPU route needs an NVIDIA GPU that the driver lists; without one nothing stands in its place.
@@ -269,25 +260,20 @@ def usable_routes(has_gpu: bool | None = None) -> tuple[list[Route], dict[str, s
     """
     names, _, reason = visible_gpus() if has_gpu is None else (["a GPU"] if has_gpu else [], "", "no GPU")
     found, left = [], {}
-    for route in ROUTES:
+    for timed in ROUTES:
+        route = timed.route
         if route.gpu and not names:
-            left[route.arm] = f"no GPU ({reason})"
+            left[timed.arm] = f"no GPU ({reason})"
             continue
-        if route.gpu and route.arguments.get("engine") == "cuda":
-            from hybridbench.circuits.layer import ENGINES
-
-            if "cuda" not in ENGINES:
-                left[route.arm] = "this version has no engine 'cuda'"
-                continue
-        works, why = usable(route.backend) if route.gpu and route.backend.startswith("lightning") else (True, "")
+        works, why = usable(route.backend) if route.backend == "lightning.gpu" else (True, "")
         if works:
-            found.append(route)
+            found.append(timed)
         else:
-            left[route.arm] = why
+            left[timed.arm] = why
     return found, left
 
 
-def arms_of(routes: Sequence[Route], size: tuple[int, int, int]) -> tuple[Arm, ...]:
+def arms_of(routes: Sequence[TimedRoute], size: tuple[int, int, int]) -> tuple[Arm, ...]:
     """The arms of a cell: one a route, compiled ones with as many steps in an execution as a sample needs."""
     n_qubits, n_layers, batch_size = size
     arms = []
@@ -296,11 +282,13 @@ def arms_of(routes: Sequence[Route], size: tuple[int, int, int]) -> tuple[Arm, .
         if route.factory == "fit_step":
             expected = route.step_seconds(*size)
             given["steps"] = max(1, min(MOST_STEPS, int(SAMPLE_SECONDS / expected))) if route.compiled else 1
-        arms.append(Arm(route.arm, f"{STEPS}:{route.factory}", given, route.gpu))
+        arms.append(Arm(route.arm, f"{STEPS}:{route.factory}", given, route.route.gpu))
     return tuple(arms)
 
 
-def cells(full: bool = True, threads: Iterable[int] | None = None, routes: Sequence[Route] | None = None) -> list[AtlasCell]:
+def cells(
+    full: bool = True, threads: Iterable[int] | None = None, routes: Sequence[TimedRoute] | None = None
+) -> list[AtlasCell]:
     """The cells of the atlas, in the order in which they are measured.
 
     Args:
@@ -575,7 +563,7 @@ def _main(channel: TextIO) -> None:
             with GpuWatch() as watch:
                 rows = _time_cell(cell, watch)
             # Where every GPU arm was too slow the GPU did nothing that had to be proven.
-            if any(_BY_ARM[row["arm"]].gpu and "seconds" in row for row in rows):
+            if any(_BY_ARM[row["arm"]].route.gpu and "seconds" in row for row in rows):
                 proof, polls = watch.proof().as_dict(), watch.log
         else:
             rows = _time_cell(cell)

@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 
 from hybridbench import paths
+from hybridbench.design.constants import FALL_BACKS
+from hybridbench.design.workload import N_CLASSES, N_DIGITS, N_FEATURES
 from hybridbench.errors import BackendError, ConfigurationError
 from hybridbench.measurement.interleave import ArmFailed, ProcessArm, Worker, cores_for, interleave
 from hybridbench.measurement.machine import available_cores
@@ -32,7 +34,6 @@ MEMORY_SIZES = ((4, 2, 8), (20, 2, 8), (20, 8, 8), (24, 2, 1))
 FIRST_CALL_SIZE = (8, 2, 32)
 #: Where circuits that the compiled layer leaves to PennyLane are timed.
 FALL_BACK_SIZE = (4, 2, 8)
-FALL_BACKS = ("noise", "mid-circuit measurement", "shots", "branch")
 FIRST_CALL_ARMS = ("swapped", "compiled, eager", "compiled", "engine")
 #: Up to this width Keras itself is what counts, and its steps without a circuit are timed too.
 NARROW = 8
@@ -44,7 +45,6 @@ PEERS_PYTHON = ".venv-peers/bin/python"
 #: More is a slip of the finger: a cell would take days.
 MOST_PROCESSES, MOST_SECONDS = 100, 3600
 PACKAGES = ("pennylane", "tensorflow", "tf-keras", "jax", "jaxlib", "llvmlite", "numpy")
-N_DIGITS = 1797
 _ARMS = "hybridbench.training.bench_arms"
 
 
@@ -175,11 +175,11 @@ def write_problem(cell: BenchCell, folder: Path) -> Path:
     rng = np.random.default_rng(0)
     arrays = {
         "x": table.drop(columns="target").to_numpy()[:batch] / 16.0,
-        "front_kernel": rng.normal(0, 0.125, (64, n)),
+        "front_kernel": rng.normal(0, 0.125, (N_FEATURES, n)),
         "front_bias": np.zeros(n),
         "weights": rng.uniform(0, 2 * np.pi, (cell.n_layers, n, 3)),
-        "head_kernel": rng.normal(0, 0.3, (n, 10)),
-        "head_bias": np.zeros(10),
+        "head_kernel": rng.normal(0, 0.3, (n, N_CLASSES)),
+        "head_bias": np.zeros(N_CLASSES),
         "cotangent": rng.normal(0, 1 / batch, (batch, n)),
     }
     target = folder / "problem.npz"

@@ -17,16 +17,17 @@ import hybridbench
 from hybridbench.circuits.layer import TracedKerasLayer
 from hybridbench.circuits.qnode import build_qnode
 from hybridbench.circuits.spec import CircuitSpec
+from hybridbench.design.constants import FALL_BACKS
+from hybridbench.design.workload import LEARNING_RATE
 from hybridbench.engine import cpu
 from hybridbench.engine.compiler import compile_tape
 from hybridbench.errors import check_name
 from hybridbench.stack import import_tensorflow
 from hybridbench.training.optimizers import make_optimizer
-from hybridbench.training.steps import N_CLASSES, FitClock, cross_entropy, scaled_tanh, template_qnode
+from hybridbench.training.steps import FitClock, cross_entropy, hybrid_model, template_qnode
 
 tf = import_tensorflow()
 
-LEARNING_RATE = 0.01
 LAYERS = {
     "shipped": "PennyLane's KerasLayer on default.qubit",
     "graph": "the same, made traceable",
@@ -35,8 +36,7 @@ LAYERS = {
     "tensorflow": "the same with the TensorFlow engine",
     "none": "nothing: what Keras takes for itself",
 }
-#: Circuits that the compiled layer leaves to PennyLane: W with one thing more that the engine does not do.
-CIRCUITS = ("plain", "noise", "mid-circuit measurement", "shots", "branch")
+CIRCUITS = ("plain", *FALL_BACKS)
 SHOTS = 1000
 
 
@@ -95,16 +95,16 @@ def _model(
 ) -> tf.keras.Sequential:
     """W with the circuit as one of `LAYERS`, at the given weights."""
     tf.keras.backend.set_floatx("float32")
-    front = tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front")
     quantum = _layer(check_name("layer", layer, LAYERS), n_qubits, n_layers, check_name("circuit", circuit, CIRCUITS))
-    head = tf.keras.layers.Dense(N_CLASSES, name="head")
+    model = hybrid_model(quantum, n_qubits)
+    front, _, head = model.layers
     front.build((None, given["x"].shape[1]))
     head.build((None, n_qubits))
     front.set_weights([given["front_kernel"], given["front_bias"]])
     if quantum.weights:  # PennyLane's layer has them from the start
         quantum.set_weights([given["weights"]])
     head.set_weights([given["head_kernel"], given["head_bias"]])
-    return tf.keras.Sequential([front, quantum, head])
+    return model
 
 
 def fit_step(

@@ -24,6 +24,7 @@ import pennylane as qml
 
 from hybridbench.circuits.ansatze import ANSAETZE
 from hybridbench.circuits.spec import CircuitSpec
+from hybridbench.design.constants import COSTS, DEPTHS
 from hybridbench.engine import cpu
 from hybridbench.engine.compiler import compile_tape
 from hybridbench.errors import ConfigurationError, check_name
@@ -32,14 +33,12 @@ from hybridbench.measurement.records import RecordStore
 from hybridbench.training import bench
 
 STUDY = "frontier"
-COSTS = ("local", "global")
 CELLS = ("gradient", "descent", "memory")
 CIRCUITS = ("hardware_efficient", "strongly_entangling")
 PRECISIONS = {"float32": "complex64", "float64": "complex128"}
 
 # ------------------------------------------------------------------------------------------------------- gradient variance
 QUBITS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16)
-DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 #: Batches of random points, independent of each other: what intervals are made from.
 SEEDS = tuple(range(20))
 POINTS, FEWER_POINTS = 64, 16

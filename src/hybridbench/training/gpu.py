@@ -21,6 +21,7 @@ from typing import Any
 
 from hybridbench import paths
 from hybridbench.children import bound
+from hybridbench.design.routes import route_of
 from hybridbench.errors import ConfigurationError, check_name
 from hybridbench.measurement import evidence
 from hybridbench.measurement.machine import available_cores, this_machine
@@ -87,31 +88,21 @@ def title(cell: TimingCell) -> str:
 
 # ------------------------------------------------------------------------------------------------------------------ the grid
 def _engine_cell(
-    cell: str, size: tuple[int, int, int], arms: dict[str, tuple[str, str]], threads: int, circuit: str = "layers"
+    cell: str, size: tuple[int, int, int], arms: Sequence[str], threads: int, circuit: str = "layers"
 ) -> TimingCell:
-    """Arms of the engines: name → (engine, precision)."""
-    about = dict(zip(("n_qubits", "n_layers", "batch_size"), size, strict=True))
-    return TimingCell(
-        cell,
-        *size,
-        tuple(
-            Arm(
-                name,
-                f"{ENGINE_ARMS}:engine_step",
-                {**about, "engine": engine, "precision": precision, "circuit": circuit},
-                gpu=engine != "cpu",
-            )
-            for name, (engine, precision) in arms.items()
-        ),
-        threads,
+    about = {**dict(zip(("n_qubits", "n_layers", "batch_size"), size, strict=True)), "circuit": circuit}
+    routes = {name: route_of(name) for name in arms}
+    timed = (
+        Arm(name, f"{ENGINE_ARMS}:engine_step", {**about, "engine": route.engine, "precision": route.precision}, route.gpu)
+        for name, route in routes.items()
     )
+    return TimingCell(cell, *size, tuple(timed), threads)
 
 
-_CPU = {"engine": ("cpu", "complex64"), "engine, complex128": ("cpu", "complex128")}
-_GPU = {"engine, gpu": ("cuda", "complex64"), "engine, complex128, gpu": ("cuda", "complex128")}
-_BOTH = {**_CPU, **_GPU}
-_ALL = {**_BOTH, "engine, one call, gpu": ("cuda, one call", "complex64")}
-_SINGLE = {name: arm for name, arm in _BOTH.items() if arm[1] == "complex64"}
+_GPU = ("engine, gpu", "engine, complex128, gpu")
+_BOTH = ("engine", "engine, complex128", *_GPU)
+_ALL = (*_BOTH, "engine, one call, gpu")
+_SINGLE = ("engine", "engine, gpu")
 
 
 def engine_cells(threads: int) -> list[TimingCell]:
@@ -138,43 +129,34 @@ def engine_cells(threads: int) -> list[TimingCell]:
 
 def _arm(name: str, factory: str, size: tuple[int, int, int], **arguments: Any) -> Arm:
     about = dict(zip(("n_qubits", "n_layers", "batch_size"), size, strict=True))
-    return Arm(name, f"{STEPS}:{factory}", {**about, **arguments}, gpu="gpu" in name.lower())
+    return Arm(name, f"{STEPS}:{factory}", {**about, **arguments}, gpu=route_of(name).gpu)
 
 
-def _method(size: tuple[int, int, int], name: str, precision: str = "complex128") -> Arm:
-    """Whole steps through KerasLayer as shipped: "backend/diff_method", "…, gpu" for TensorFlow's GPU."""
-    method, _, place = name.partition(", ")
-    backend, diff_method = method.split("/")
-    given = {"backend": backend, "diff_method": diff_method, "front": False}
-    given |= {"device": "GPU:0" if place else "CPU:0", "precision": precision}
-    return _arm(name if precision == "complex128" else f"{name}, {precision}", "keras_step", size, **given)
+def _method(size: tuple[int, int, int], name: str) -> Arm:
+    """Whole steps through KerasLayer as shipped."""
+    route = route_of(name)
+    given = {"backend": route.backend, "diff_method": route.diff_method, "front": False}
+    return _arm(name, "keras_step", size, **given, device=route.device, precision=route.precision)
 
 
-def methods_cell(
-    size: tuple[int, int, int], methods: Sequence[str], threads: int, cell: str = "gpu_methods", single: bool = False
-) -> TimingCell:
+def methods_cell(size: tuple[int, int, int], methods: Sequence[str], threads: int, cell: str = "gpu_methods") -> TimingCell:
     """Whole steps through KerasLayer as shipped, GPU arms beside the CPU's.
 
     Args:
         size: qubits, layers, batch size.
-        methods: "backend/diff_method" of each arm; "default.qubit/backprop, gpu" is TensorFlow's GPU.
+        methods: what records call the routes.
         threads: of the CPU arms.
         cell: "methods", as in notebook 03, where a claim is decided by it.
-        single: with arms in complex64 of Lightning's simulators.
     """
-    arms = [_method(size, name) for name in methods]
-    if single:
-        arms += [_method(size, name, "complex64") for name in methods if name.startswith("lightning")]
-    return TimingCell(cell, *size, tuple(arms), threads)
+    return TimingCell(cell, *size, tuple(_method(size, name) for name in methods), threads)
 
 
 def layers_cell(size: tuple[int, int, int], layers: dict[str, int], threads: int) -> TimingCell:
-    """Steps of `model.fit` through one layer or another: name in `steps.LAYERS` → steps of one call."""
-    given = {
-        name: {"layer": name, "steps": steps, "device": "GPU:0" if "XLA, gpu" in name else "CPU:0"}
+    """Steps of `model.fit` through one layer or another: what records call the route → steps of one call."""
+    arms = tuple(
+        _arm(name, "layer_step", size, layer=name, steps=steps, device=route_of(name).device)
         for name, steps in layers.items()
-    }
-    arms = tuple(_arm(name, "layer_step", size, **arguments) for name, arguments in given.items())
+    )
     return TimingCell("gpu_layers", *size, arms, threads)
 
 
@@ -188,14 +170,14 @@ def original_cell(threads: int, samples: int, gpu_arms: Sequence[str]) -> Timing
     """
     arms = []
     for name in ["default.qubit/broadcast", "lightning.qubit/loop", *gpu_arms]:
-        route, _, place = name.partition(", ")
-        backend, mode = route.split("/")
-        given = {"backend": backend, "mode": mode, "device": "GPU:0" if place else "CPU:0"}
-        arms.append(Arm(name, f"{STEPS}:original_step", given, gpu=name in gpu_arms))
+        route = route_of(name)
+        given = {"backend": route.backend, "mode": route.mode, "device": route.device}
+        arms.append(Arm(name, f"{STEPS}:original_step", given, gpu=route.gpu))
     return TimingCell("original", 8, 1, 100, tuple(arms), threads, samples)
 
 
 _LIGHTNING = ("lightning.qubit/adjoint", "lightning.gpu/adjoint")
+_BOTH_PRECISIONS = (*_LIGHTNING, *(f"{name}, complex64" for name in _LIGHTNING))
 
 
 def lightning_cells(threads: int) -> list[TimingCell]:
@@ -205,10 +187,10 @@ def lightning_cells(threads: int) -> list[TimingCell]:
         methods_cell((8, 1, 100), every, threads, "methods"),
         original_cell(threads, 30, ["lightning.gpu/loop"]),
         layers_cell((8, 2, 32), {"shipped, lightning.gpu": 1, "compiled": 200, "compiled, gpu": 200}, threads),
-        *(methods_cell((n, 1, 8), every, threads, single=True) for n in (2, 4, 8, 12)),
+        *(methods_cell((n, 1, 8), ("default.qubit/backprop", *_BOTH_PRECISIONS), threads) for n in (2, 4, 8, 12)),
         layers_cell((12, 2, 128), {"compiled": 20, "compiled, gpu": 20}, threads),
         layers_cell((16, 2, 32), {"compiled": 5, "compiled, gpu": 5}, threads),
-        methods_cell((16, 1, 2), _LIGHTNING, threads, single=True),
+        methods_cell((16, 1, 2), _BOTH_PRECISIONS, threads),
         methods_cell((20, 1, 1), _LIGHTNING, threads, "methods"),
         methods_cell((24, 1, 1), _LIGHTNING[1:], threads, "methods"),
     ]
@@ -283,23 +265,23 @@ def estimated_seconds(cell: TimingCell) -> float:
 
 #: A fresh process, its libraries, and the pause in which the driver's readings come to rest; with and without TensorFlow.
 START_SECONDS = {False: 6.0, True: 12.0}
-#: Seconds of a first call (tracing, compiling) by what the arm's name says.
-FIRST_SECONDS = {"xla": 25.0, "graph": 6.0, "compiled": 4.0, "gpu": 3.0}
+#: Seconds of a first call (tracing, compiling) by the route's mode, and what starting a GPU takes where there is no graph.
+FIRST_SECONDS = {"xla": 25.0, "graph": 6.0, "gpu": 3.0}
 
 
 def _arm_seconds(cell: TimingCell, arm: Arm) -> float:
     work = cell.batch_size * 2.0**cell.n_qubits * cell.n_qubits * cell.n_layers  # amplitudes times gates
     adjoint = work * cell.n_qubits if "methods" in cell.cell else work  # once for every expectation value
-    name = arm.name.lower()
-    if "engine" in name or "compiled" in name:
+    route = route_of(arm.name)
+    if route.backend in ("engine", "hybridbench.qubit"):
         step = 3e-4 + work * (1e-10 if arm.gpu else 2e-9 / min(cell.threads, 4))
-    elif "copy" in name:
+    elif not route.backend:  # a copy in the GPU's memory
         step = 2e-3
-    elif "lightning" in name:
+    elif route.backend in ("lightning.qubit", "lightning.gpu"):
         step = cell.batch_size * 4e-3 * cell.n_layers + adjoint * (2e-10 if arm.gpu else 8e-9 / min(cell.threads, 8))
     else:
         step = 0.02 + 2e-3 * cell.n_qubits * cell.n_layers + work * (1e-9 if arm.gpu else 3e-8)
-    first = max((seconds for word, seconds in FIRST_SECONDS.items() if word in name), default=1.0)
+    first = FIRST_SECONDS.get(route.mode, FIRST_SECONDS["gpu"] if route.gpu else 1.0)
     return first + 0.6 + (cell.samples + cell.warmup + 2) * step * arm.arguments.get("steps", 1)
 
 

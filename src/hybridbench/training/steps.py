@@ -16,6 +16,8 @@ import numpy as np
 from hybridbench.circuits.layer import KerasLayer, keras_layer
 from hybridbench.circuits.qnode import build_qnode, original_circuit
 from hybridbench.circuits.spec import CircuitSpec
+from hybridbench.design.routes import is_route, route_of
+from hybridbench.design.workload import LEARNING_RATE, N_CLASSES
 from hybridbench.engine.backends import BACKENDS, make_device
 from hybridbench.errors import BackendError, ConfigurationError, MemoryEstimateError, check_name
 from hybridbench.measurement.machine import available_memory_bytes
@@ -32,7 +34,6 @@ tf = import_tensorflow()
 import pennylane as qml  # noqa: E402  (TensorFlow first, with its start-up notices held back)
 
 Step = Callable[[], Any]
-N_CLASSES = 10
 TRIAL_STEPS = 60  #: steps of a sample of the cell "optimizers", and most updates of one of the cell "update"
 LARGEST_LOOPED = 10_000_000  #: parameters that a sample of the cell "update" changes, one after the other, or at once
 N_VARIABLES = 8  #: the parameters of a model lie in several variables; so do those of the cell "update"
@@ -59,6 +60,12 @@ def cross_entropy() -> tf.keras.losses.Loss:
     return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+def hybrid_model(quantum: tf.keras.layers.Layer, n_qubits: int, front: bool = True) -> tf.keras.Sequential:
+    """The layers of W around a quantum layer of `n_qubits`; without `front` the circuit takes its features directly."""
+    before = [tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front")] if front else []
+    return tf.keras.Sequential([*before, quantum, tf.keras.layers.Dense(N_CLASSES, name="head")])
+
+
 def step_model(
     n_qubits: int,
     n_layers: int,
@@ -71,10 +78,7 @@ def step_model(
     """The model of workload W; without `front` the circuit takes n_qubits features directly."""
     tf.keras.utils.set_random_seed(0)
     tf.keras.backend.set_floatx("float64")
-    layers = [tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front")] if front else []
-    layers.append(keras_layer(_spec(n_qubits, n_layers), backend, diff_method, precision, graph))
-    layers.append(tf.keras.layers.Dense(N_CLASSES, name="head"))
-    return tf.keras.Sequential(layers)
+    return hybrid_model(keras_layer(_spec(n_qubits, n_layers), backend, diff_method, precision, graph), n_qubits, front)
 
 
 def keras_step(
@@ -113,7 +117,9 @@ def keras_step(
         else:
             task = prepare("digits", n_qubits, 0)
             x, y = tf.constant(task.x_train[:batch_size]), tf.constant(task.y_train[:batch_size])
-        model.compile(make_optimizer("adam", 0.01), cross_entropy(), run_eagerly=mode == "eager", jit_compile=mode == "xla")
+        model.compile(
+            make_optimizer("adam", LEARNING_RATE), cross_entropy(), run_eagerly=mode == "eager", jit_compile=mode == "xla"
+        )
 
     losses: list[float] = []
 
@@ -195,7 +201,7 @@ def step_parts(
     front, quantum, head = model.layers
     x, y = _pixels(batch_size, "float64")
     loss_function = cross_entropy()
-    model.compile(make_optimizer("adam", 0.01), loss_function, run_eagerly=True)
+    model.compile(make_optimizer("adam", LEARNING_RATE), loss_function, run_eagerly=True)
 
     def parts() -> dict[str, float]:
         clock = [time.perf_counter()]
@@ -389,17 +395,6 @@ def original_step(
     return _with_evidence(step, losses, backend, device, lambda: places)
 
 
-#: The layers of `layer_step`: which backend it simulates on, how it differentiates, and the engine of the compiled layer.
-LAYERS: dict[str, dict[str, str]] = {
-    "shipped, lightning.qubit": {"backend": "lightning.qubit", "diff_method": "adjoint"},
-    "shipped, lightning.gpu": {"backend": "lightning.gpu", "diff_method": "adjoint"},
-    "compiled": {"backend": "default.qubit", "diff_method": "backprop", "engine": "cpu"},
-    "compiled, gpu": {"backend": "default.qubit", "diff_method": "backprop", "engine": "cuda"},
-    "compiled, XLA": {"backend": "default.qubit", "diff_method": "backprop", "engine": "tensorflow"},
-    "compiled, XLA, gpu": {"backend": "default.qubit", "diff_method": "backprop", "engine": "tensorflow"},
-}
-
-
 def layer_step(
     n_qubits: int, n_layers: int, batch_size: int, layer: str, steps: int = 1, floatx: str = "float32", device: str = "CPU:0"
 ) -> Step:
@@ -409,7 +404,7 @@ def layer_step(
         n_qubits: wires.
         n_layers: strongly entangling layers.
         batch_size: samples of a step.
-        layer: a name of `LAYERS`.
+        layer: what records call a route with a Keras layer.
         steps: steps of one call, which graphs do in one execution; the harness divides by it.
         floatx: Keras's type of numbers; the state vector has the complex type that belongs to it.
         device: TensorFlow's device, "CPU:0" or "GPU:0".
@@ -417,12 +412,15 @@ def layer_step(
     Raises:
         BackendError: TensorFlow does not have the device, or the backend is not there.
     """
-    given = LAYERS[check_name("layer", layer, LAYERS)]
-    backend, engine, xla = given["backend"], given.get("engine"), "XLA" in layer
+    route = route_of(layer)
+    compiled = route.layer == "hybridbench.KerasLayer"
+    # A compiled layer takes the QNode as most users have it, and simulates with its own engine.
+    backend, method = ("default.qubit", "backprop") if compiled else (route.backend, route.diff_method)
+    engine = (route.engine or "cpu") if compiled else None
     _check_device(device)
     tf.keras.backend.set_floatx(floatx)
     simulator = make_device(backend, n_qubits, "complex64" if floatx == "float32" and engine is None else "complex128")
-    qnode = template_qnode(n_qubits, simulator, given["diff_method"])
+    qnode = template_qnode(n_qubits, simulator, method)
     shape = {"weights": (n_layers, n_qubits, 3)}
     losses: list[float] = []
     with tf.device(device):
@@ -431,17 +429,19 @@ def layer_step(
         else:
             circuit = KerasLayer(qnode, shape, output_dim=n_qubits, engine=engine)
         x, y = _pixels(batch_size, floatx)
-        front, head = tf.keras.layers.Dense(n_qubits, activation=scaled_tanh), tf.keras.layers.Dense(N_CLASSES)
+        model = hybrid_model(circuit, n_qubits)
+        front, _, head = model.layers
         front.build(x.shape)
         head.build((None, n_qubits))
         # The layers draw their weights in an order of their own; given ones are the same in every arm.
         rng = np.random.default_rng(0)
         for part in (front, circuit, head):
             part.set_weights([rng.uniform(-0.5, 0.5, weight.shape) for weight in part.weights])
-        model = tf.keras.Sequential([front, circuit, head])
         data = tf.data.Dataset.from_tensors((x, y)).repeat()
-        settings = {"run_eagerly": True} if engine is None else {"steps_per_execution": steps, "jit_compile": xla}
-        model.compile(make_optimizer("adam", 0.01), cross_entropy(), **settings)
+        settings = (
+            {"run_eagerly": True} if engine is None else {"steps_per_execution": steps, "jit_compile": route.mode == "xla"}
+        )
+        model.compile(make_optimizer("adam", LEARNING_RATE), cross_entropy(), **settings)
 
     def step() -> list[Any]:
         with tf.device(device):
@@ -474,8 +474,8 @@ def methods_cell(n_qubits: int, n_layers: int, batch_size: int, methods: list[st
     """
     arms = []
     for method in methods:
-        backend, diff_method = method.split("/")
-        given = {"backend": backend, "diff_method": diff_method, "front": False}
+        route = route_of(method)
+        given = {"backend": route.backend, "diff_method": route.diff_method, "front": False}
         arms.append(_arm(method, keras_step, n_qubits, n_layers, batch_size, **given))
     return TimingCell("methods", n_qubits, n_layers, batch_size, tuple(arms), **settings)
 
@@ -484,8 +484,8 @@ def parts_cell(n_qubits: int, n_layers: int, batch_size: int, methods: list[str]
     """A step of W taken apart, one arm per "backend/diff_method"."""
     arms = []
     for method in methods:
-        backend, diff_method = method.split("/")
-        arms.append(_arm(method, step_parts, n_qubits, n_layers, batch_size, backend=backend, diff_method=diff_method))
+        given = {"backend": route_of(method).backend, "diff_method": route_of(method).diff_method}
+        arms.append(_arm(method, step_parts, n_qubits, n_layers, batch_size, **given))
     return TimingCell("parts", n_qubits, n_layers, batch_size, tuple(arms), **settings)
 
 
@@ -513,20 +513,8 @@ def template_qnode(n_qubits: int, device: qml.devices.Device, diff_method: str) 
     return circuit
 
 
-#: The fast path rung by rung: what `fit_step` is told for each. Each rung changes one thing of one before it.
-RUNGS: dict[str, dict[str, Any]] = {
-    "as shipped": {"backend": "default.qubit", "diff_method": "backprop", "steps": 1},
-    "device swapped": {"backend": "hybridbench.qubit", "diff_method": "adjoint", "steps": 10},
-    "compiled layer": {"backend": "hybridbench.qubit", "diff_method": "adjoint", "mode": "graph", "steps": 50},
-    "XLA instead": {"backend": "hybridbench.qubit", "diff_method": "backprop", "mode": "xla", "steps": 50},
-    "single precision": {
-        "backend": "hybridbench.qubit",
-        "diff_method": "adjoint",
-        "mode": "graph",
-        "steps": 50,
-        "floatx": "float32",
-    },
-}
+#: The fast path rung by rung, each of which changes one thing of one before it: route → steps of a sample of `fit_step`.
+RUNGS = {"as shipped": 1, "device swapped": 10, "compiled layer": 50, "XLA instead": 50, "single precision": 50}
 
 
 class FitClock(tf.keras.callbacks.Callback):
@@ -574,16 +562,11 @@ def fit_step(
     layer, more = (qml.qnn.KerasLayer, {}) if mode == "eager" else (KerasLayer, {"engine": engine})
     qnode = template_qnode(n_qubits, simulator, diff_method)
     with tf.device(device or None):
-        model = tf.keras.Sequential(
-            [
-                tf.keras.layers.Dense(n_qubits, activation=scaled_tanh, name="front"),
-                layer(qnode, {"weights": (n_layers, n_qubits, 3)}, output_dim=n_qubits, **more),
-                tf.keras.layers.Dense(N_CLASSES, name="head"),
-            ]
-        )
+        quantum = layer(qnode, {"weights": (n_layers, n_qubits, 3)}, output_dim=n_qubits, **more)
+        model = hybrid_model(quantum, n_qubits)
         data = tf.data.Dataset.from_tensors(_pixels(batch_size, floatx)).repeat()
         settings = {"run_eagerly": True} if mode == "eager" else {"steps_per_execution": steps, "jit_compile": mode == "xla"}
-        model.compile(make_optimizer("adam", 0.01), cross_entropy(), **settings)
+        model.compile(make_optimizer("adam", LEARNING_RATE), cross_entropy(), **settings)
 
     def step() -> dict[str, float]:
         clock = FitClock()
@@ -600,9 +583,14 @@ def fit_step(
 
 def rungs_cell(n_qubits: int, n_layers: int, batch_size: int, rungs: list[str], **settings: Any) -> TimingCell:
     """The same step of W from PennyLane's layer as shipped to the compiled layer in single precision, one arm a rung."""
-    given = {name: RUNGS[check_name("rung", name, RUNGS)] for name in rungs}
-    arms = tuple(_arm(name, fit_step, n_qubits, n_layers, batch_size, **rung) for name, rung in given.items())
-    return TimingCell("rungs", n_qubits, n_layers, batch_size, arms, **settings)
+    arms = []
+    for name in rungs:
+        steps, route = RUNGS[check_name("rung", name, RUNGS)], route_of(name)
+        given = {"backend": route.backend, "diff_method": route.diff_method, "steps": steps}
+        given |= {} if route.mode == "eager" else {"mode": route.mode}
+        given |= {"floatx": "float32"} if route.precision == "complex64" else {}
+        arms.append(_arm(name, fit_step, n_qubits, n_layers, batch_size, **given))
+    return TimingCell("rungs", n_qubits, n_layers, batch_size, tuple(arms), **settings)
 
 
 def precision_cell(n_qubits: int, n_layers: int, batch_size: int, **settings: Any) -> TimingCell:
@@ -704,6 +692,5 @@ def frontier_cells(n_qubits: int, n_layers: int, **settings: Any) -> list[Timing
 
 def _arm(name: str, factory: Callable, n_qubits: int, n_layers: int, batch_size: int, **arguments: Any) -> Arm:
     size = {"n_qubits": n_qubits, "n_layers": n_layers, "batch_size": batch_size}
-    # Work of a GPU simulator needs the driver's proof in whatever cell it stands.
-    gpu = "backend" in arguments and BACKENDS[check_name("backend", arguments["backend"], BACKENDS)].needs_gpu
-    return Arm(name, f"{HERE}:{factory.__name__}", {**size, **arguments}, gpu)
+    # Work of a GPU needs the driver's proof in whatever cell it stands; arms of optimizers are all on the CPU.
+    return Arm(name, f"{HERE}:{factory.__name__}", {**size, **arguments}, is_route(name) and route_of(name).gpu)

@@ -12,6 +12,7 @@ import pandas as pd
 from hybridbench.analysis import costs, public
 from hybridbench.analysis.costs import COMPILED, NOT_NEAR, SHIPPED, Interval
 from hybridbench.analysis.tables import NotMeasured, Number, Records
+from hybridbench.design.routes import atlas_route
 from hybridbench.errors import ConfigurationError, DataError, MemoryEstimateError, check_name
 from hybridbench.measurement.machine import this_machine
 
@@ -135,7 +136,7 @@ def _offers(table: pd.DataFrame, size: tuple[int, int, int]) -> list[Offer]:
         found.append((route, precision, *_step(rows, size)))
     base = next((step for route, _, step, _ in found if route == SHIPPED), None)
     offers = [
-        Offer(route, precision, step, _faster(table, size, base, step, f"{route}, {precision}"), evidence)
+        Offer(route, precision, step, _faster(table, size, base, step, route, precision), evidence)
         for route, precision, step, evidence in found
     ]
     return sorted(offers, key=lambda offer: offer.step.value if offer.step else math.inf)
@@ -162,14 +163,20 @@ def _step(rows: pd.DataFrame, size: tuple[int, int, int]) -> tuple[Interval | No
 
 
 def _faster(
-    table: pd.DataFrame, size: tuple[int, int, int], base: Interval | None, step: Interval | None, arm: str
+    table: pd.DataFrame,
+    size: tuple[int, int, int],
+    base: Interval | None,
+    step: Interval | None,
+    route: str,
+    precision: str,
 ) -> Interval | None:
     """Times faster than as shipped: paired where one process measured both, else the quotient of both intervals."""
-    if base is None or step is None or arm.startswith(f"{SHIPPED}, "):
+    if base is None or step is None or route == SHIPPED:
         return None
     here = table[(table[list(costs.AXES)] == size).all(axis=1) & table["seconds"].notna() & (table["part"] == "step")]
-    shipped = next((name for name in here["arm"] if name.startswith(f"{SHIPPED}, ")), None)
-    paired = costs.ratio_of(here, arm, shipped) if shipped else None
+    own = here.loc[(here["route"] == route) & (here["precision"] == precision), "arm"]
+    shipped = here.loc[here["route"] == SHIPPED, "arm"]
+    paired = costs.ratio_of(here, own.iloc[0], shipped.iloc[0]) if len(own) and len(shipped) else None
     if paired is not None:
         return paired
     # Two independent intervals, both symmetric in the logarithm.
@@ -206,8 +213,8 @@ def _answer(offers: Sequence[Offer], size: tuple[int, int, int]) -> str:
 
 def _gpu(table: pd.DataFrame, offers: Sequence[Offer], size: tuple[int, int, int]) -> str:
     timed = [offer for offer in offers if offer.step]
-    measured = [offer for offer in timed if costs.is_gpu_route(offer.route)]
-    others = [offer for offer in timed if not costs.is_gpu_route(offer.route)]
+    measured = [offer for offer in timed if atlas_route(offer.route, offer.precision).gpu]
+    others = [offer for offer in timed if offer not in measured]
     if measured and others:
         best, cpu = measured[0].step, others[0].step
         verdict = "pays" if best.high < cpu.low else "does not pay" if best.low > cpu.high else "may pay or not"
