@@ -31,3 +31,9 @@ def failing(how):
         os.write(2, b"last words\n")
         os._exit(0)
     return sys.exit(3)
+
+
+def check(engine):
+    """Stands in for the check of the CUDA engine."""
+    row = {"precision": "complex64", "max_abs_difference": 1e-6, "tolerance": 2e-5}
+    return {"differences": [row], "before": {"launches": 0}, "after": {"launches": len(engine)}}

@@ -199,6 +199,12 @@ def test_without_an_estimate_the_time_left_is_unknown_and_nothing_is_limited(mac
     assert machine.limits == [math.inf, math.inf]
 
 
+def test_without_an_estimate_the_time_limit_counts_too(machine):
+    outcome = machine.run([toy("a"), toy("b"), toy("c")], seconds=15.0, expected=None)
+    assert (machine.tried, machine.now) == (["a", "b"], 15.0)
+    assert [why for _, why in outcome.left] == ["no answer after 5 s", "it did not fit into the time left"]
+
+
 def test_a_folder_that_cannot_be_stops_before_anything_is_measured(tmp_path):
     (tmp_path / "file").write_text("in the way")
     machine = Machine(tmp_path / "file" / "records")

@@ -255,6 +255,15 @@ def test_the_check_is_judged():
         gpu.judge({"differences": good, **counters(9, 9)})
 
 
+def test_the_check_runs_in_a_process_of_its_own_and_is_written_down(build, monkeypatch):
+    monkeypatch.setattr(gpu, "ENGINE_ARMS", "tests.unit.child_toys")
+    assert gpu.check_engine(60.0) == {"complex64": 1e-6}
+    (line,) = (build / "gpu" / "proof.jsonl").read_text().splitlines()
+    assert json.loads(line)["check"] == "engine"
+    with pytest.raises(TimeLimitReached, match=r"The check of the CUDA engine against default.qubit was stopped: no answer"):
+        gpu.check_engine(0.0)
+
+
 def test_the_machine_file_names_nobody(machine, build):
     import getpass
     import platform
