@@ -66,7 +66,7 @@ def test_the_error_names_what_was_asked():
 def test_a_child_that_ended_before_it_was_asked_says_why():
     process = Child(["-c", "raise SystemExit('no such module')"])
     process._process.wait()
-    with pytest.raises(ChildFailed, match="^exit code 1: no such module$"):
+    with pytest.raises(ChildFailed, match=r"^exit code 1: no such module$"):
         process.ask(1)
 
 
