@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TextIO
 
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
 
@@ -38,13 +37,6 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
-
-
-def answers() -> TextIO:
-    """Standard output for a child's answers alone: what libraries print from now on goes to standard error."""
-    channel = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)
-    return channel
 
 
 def _become(parent: str, command: Sequence[str]) -> None:

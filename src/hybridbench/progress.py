@@ -5,34 +5,56 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import TypeVar
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-T = TypeVar("T")
-#: Called with how many are done, how many there are so far, and what is being done.
-Told = Callable[[int, int, str], None]
 #: A log gets a line this often, seconds.
 LOG_EVERY = 20.0
 
 
-def bar(console: Console | None = None) -> Progress:
-    """A rich progress bar with counts, elapsed time and time left, written to standard error."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console or Console(stderr=True),
-        transient=True,
-    )
+@dataclass(frozen=True)
+class Position:
+    """Where a run is."""
+
+    done: int  #: items that are finished
+    of: int  #: items that the run has, as far as is known
+    title: str = ""  #: the item that runs, in words
+    seconds_left: float | None = None  #: until the run ends; None where nothing is known
+
+    @property
+    def number(self) -> int:
+        """The item that runs, counted from 1."""
+        return min(self.done + 1, self.of)
+
+    @property
+    def left(self) -> str:
+        """The time left, in words."""
+        return "time left unknown" if self.seconds_left is None else f"about {duration(self.seconds_left)} left"
+
+
+Report = Callable[[Position], None]
+
+
+def ignore(position: Position) -> None:
+    """Show nothing."""
+
+
+def print_position(position: Position, run: str = "") -> None:
+    """Print one line to standard error: "[engine 3/20] 8 qubits, about 2 min 05 s left"; `run` says which of several."""
+    where = f"[{run} {position.number}/{position.of}]" if run else f"[{position.number}/{position.of}]"
+    print(f"{where} {position.title}, {position.left}", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "48 s", "3 min 20 s", "1 h 04 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def silent() -> bool:
@@ -41,23 +63,26 @@ def silent() -> bool:
 
 
 @contextmanager
-def counter(description: str) -> Iterator[Told]:
+def counter(description: str) -> Iterator[Report]:
     """Live count of work whose total may still grow.
 
-    Gives a function to call with (done, total, label). A terminal shows a bar. In a notebook kernel standard error is not a
+    Gives a function to call with every new position. A terminal shows a bar. In a notebook kernel standard error is not a
     terminal: a single line is rewritten in place through IPython's display, and cleared at the end, so that nothing
     half-way is ever stored in an executed notebook. A log gets a line now and then.
     """
     if silent():
-        yield lambda done, total, label: None
+        yield ignore
     elif sys.stderr.isatty():
-        with bar() as progress:
+        counts = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("elapsed"), TimeElapsedColumn())
+        columns = (TextColumn("{task.description}"), *counts, TextColumn("left"), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(description, total=None)
 
-            def told(done: int, total: int, label: str) -> None:
-                progress.update(task, completed=done, total=total, description=f"{description} {label}".strip())
+            def update(position: Position) -> None:
+                text = f"{description} {position.title}".strip()
+                progress.update(task, completed=position.done, total=position.of, description=text)
 
-            yield told
+            yield update
     elif _in_kernel():
         from IPython.display import clear_output, display
 
@@ -74,20 +99,22 @@ def counter(description: str) -> Iterator[Told]:
 
 
 class _Lines:
-    """Tells by lines, at most one in `every` seconds."""
+    """Shows lines, at most one in `every` seconds."""
 
     def __init__(self, description: str, every: float, show: Callable[[str], None]) -> None:
         self._description, self._every, self._show = description, every, show
         self._start = self._last = time.monotonic()
         self.shown = False
 
-    def __call__(self, done: int, total: int, label: str) -> None:
+    def __call__(self, position: Position) -> None:
         now = time.monotonic()
         if now - self._last <= self._every:
             return
         self._last, self.shown = now, True
-        left = f"about {timedelta(seconds=round((now - self._start) / done * (total - done)))}" if done else "unknown time"
-        self._show(f"{self._description}: {done}/{total}, {left} left")
+        done, of, seconds = position.done, position.of, position.seconds_left
+        if seconds is None and done:
+            seconds = (now - self._start) / done * (of - done)
+        self._show(f"{self._description}: {done}/{of}, {Position(done, of, seconds_left=seconds).left}")
 
 
 def _in_kernel() -> bool:
@@ -96,14 +123,3 @@ def _in_kernel() -> bool:
     except ImportError:
         return False
     return hasattr(get_ipython(), "kernel")
-
-
-def track(items: Iterable[T], description: str, label: Callable[[T], str] | None = None) -> Iterator[T]:
-    """Yield `items` with a live count of them, as `counter` shows it."""
-    items = list(items) if not isinstance(items, Sized) else items
-    with counter(description) as told:
-        done = -1
-        for done, item in enumerate(items):
-            told(done, len(items), label(item) if label else "")
-            yield item
-        told(done + 1, len(items), "")

@@ -30,7 +30,7 @@ def run(config, log, seconds=0.0):
 
 def threads(config):
     """The threads that libraries of this process may start, as they were told."""
-    from hybridbench.measurement.timing import THREAD_VARIABLES
+    from hybridbench.measurement.child import THREAD_VARIABLES
 
     return [{"threads": int(os.environ.get(name, 0)), "part": name} for name in THREAD_VARIABLES]
 

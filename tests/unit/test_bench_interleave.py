@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from hybridbench.measurement import interleave as module
-from hybridbench.measurement.interleave import ArmFailed, ProcessArm, Worker, check_same_work, interleave
+from hybridbench.measurement.child import ChildFailed
+from hybridbench.measurement.interleave import ProcessArm, Worker, check_same_work, interleave
 from hybridbench.measurement.timing import TimingError
 
 
@@ -25,7 +26,7 @@ def take(*arms, processes=1, seconds=0.1, **more):
 
 def test_every_arm_gives_its_samples_in_every_process():
     rounds = []
-    rows = take(arm("a", "clocked", step=0.5), arm("b", "clocked", step=0.25), processes=2, told=rounds.append)
+    rows = take(arm("a", "clocked", step=0.5), arm("b", "clocked", step=0.25), processes=2, started=rounds.append)
     assert rounds == [0, 1]
     for name, seconds in (("a", 0.5), ("b", 0.25)):
         own = [row for row in rows if row["arm"] == name]
@@ -59,7 +60,7 @@ def wait_until_stopped(process):
 
 def test_a_process_is_stopped_while_others_work():
     worker = Worker(arm("a", "clocked"), module.cores_for(1))
-    process = psutil.Process(worker._process.pid)
+    process = psutil.Process(worker.pid)
     try:
         wait_until_stopped(process)
         assert worker.take(1) == [0.25]
@@ -98,15 +99,15 @@ def test_an_arm_that_fails_later_keeps_what_it_gave():
     ("factory", "message"),
     [("dying", "exit code 3: last words"), ("lazy", "must return numbers"), ("gone", "AttributeError")],
 )
-def test_what_went_wrong_is_told(factory, message):
-    with pytest.raises(ArmFailed, match=message):
+def test_what_went_wrong_is_reported(factory, message):
+    with pytest.raises(ChildFailed, match=message):
         Worker(arm("a", factory), module.cores_for(1))
 
 
 def test_time_and_memory_are_limited():
-    with pytest.raises(ArmFailed, match=r"more than 0.3 s for one call"):
+    with pytest.raises(ChildFailed, match=r"no answer after 0.3 s"):
         Worker(arm("a", "talking", seconds=30), module.cores_for(1), max_seconds=0.3)
-    with pytest.raises(ArmFailed, match=r"more than 0.1 GiB of memory"):
+    with pytest.raises(ChildFailed, match=r"more than 0.1 GiB of memory"):
         Worker(arm("a", "large", gib=0.2), module.cores_for(1), max_memory_gib=0.1)
 
 

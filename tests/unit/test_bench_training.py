@@ -146,31 +146,26 @@ def rows_of(cell):
 def test_a_run_continues_with_the_cells_that_are_missing(monkeypatch, tmp_path):
     measured = []
 
-    def measure(cell, told):
-        told(0)
-        told(1)
+    def measure(cell, started):
+        started(0)
+        started(1)
         measured.append(cell.title)
         if len(measured) == 2:
             raise KeyboardInterrupt
         return rows_of(cell)
 
     monkeypatch.setattr(bench, "measure", measure)
-    wanted, store, turns = bench.cells(False, ["4,2,32", "8,2,32"]), RecordStore("bench", tmp_path), []
+    wanted, store, positions = bench.cells(False, ["4,2,32", "8,2,32"]), RecordStore("bench", tmp_path), []
     with pytest.raises(KeyboardInterrupt):
-        bench.run(wanted, store, turns.append)
-    table = bench.run(wanted, store, turns.append)
+        bench.run(wanted, store, positions.append)
+    table = bench.run(wanted, store, positions.append)
     assert measured == [wanted[0].title, wanted[1].title, wanted[1].title]
     assert set(table["n_qubits"]) == {4, 8}
     assert set(table.columns) <= set(COLUMNS)
-    assert [(turn.number, turn.of, turn.process) for turn in turns] == [
-        (1, 2, 1),
-        (1, 2, 2),
-        (2, 2, 1),
-        (2, 2, 2),
-        (1, 1, 1),
-        (1, 1, 2),
-    ]
-    assert all(turn.seconds_left >= 0 for turn in turns)
+    where = [(position.number, position.of, position.title.partition("process ")[2]) for position in positions]
+    second = f"2 of {wanted[0].processes}"
+    assert where == [(1, 2, ""), (1, 2, second), (2, 2, ""), (2, 2, second), (1, 1, ""), (1, 1, second)]
+    assert positions[0].seconds_left > positions[2].seconds_left >= 0
 
 
 def test_memory_and_first_calls_are_one_row_a_process():
@@ -196,14 +191,14 @@ def test_commands_have_examples(command):
 
 def test_the_command_measures_shows_and_can_measure_again(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HYBRIDBENCH_BUILD", str(tmp_path))
-    monkeypatch.setattr(bench, "measure", lambda cell, told: told(0) or rows_of(cell))
+    monkeypatch.setattr(bench, "measure", lambda cell, started: started(0) or rows_of(cell))
     for arguments, turns in (([], 1), ([], 0), (["--force"], 1)):
         monkeypatch.setattr(sys, "argv", ["hybridbench", "bench", "--cells", "8,2,32", *arguments])
         with pytest.raises(SystemExit, match="0"):
             cli.main()
         out, error = capsys.readouterr()
         assert "| compiled layer |" in out
-        assert len(re.findall(r"\[1/1\] 8 qubits, 2 layers, batch 32, process 1 of 3, about \d+ .* left", error)) == turns
+        assert len(re.findall(r"\[1/1\] 8 qubits, 2 layers, batch 32, about \d+ .* left", error)) == turns
     table = pd.read_parquet(tmp_path / "records" / "bench")
     assert set(table["study"]) == {"bench"}
     assert (tmp_path / "bench" / "bench_steps.png").is_file()

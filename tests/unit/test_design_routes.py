@@ -33,7 +33,7 @@ def cells():
 
 
 def compared():
-    arms = {f"{cell.cell}, {gpu.title(cell)}": [arm.name for arm in cell.arms] for cell in cells()}
+    arms = {f"{cell.cell}, {cell.title}": [arm.name for arm in cell.arms] for cell in cells()}
     arms |= {f"bench {n}": [arm.name for arm in bench.step_arms(n, 32, peers=True)] for n in (8, 16)}
     return {**arms, "atlas": [timed.arm for timed in atlas.ROUTES]}
 

@@ -92,7 +92,7 @@ def arm(name, made, gpu=False, **arguments):
 def timed(*arms, samples=30, **driver):
     cell = TimingCell("test", 2, 1, 1, arms, samples=samples, warmup=1)
     with gpu_toys.watch(GPU, **driver) as watch:
-        rows = timing.time_here(cell, watch)
+        rows = timing.time_in_process(cell, watch)
     return rows, watch.proof()
 
 
@@ -127,7 +127,7 @@ def test_a_cpu_arm_on_gpu_tensors_is_refused():
 
 def test_without_a_watch_as_well():
     with pytest.raises(TimingError, match="works on GPU:0"):
-        timing.time_here(TimingCell("test", 2, 1, 1, (arm("cpu", on_cpu, devices=["GPU:0"]),)))
+        timing.time_in_process(TimingCell("test", 2, 1, 1, (arm("cpu", on_cpu, devices=["GPU:0"]),)))
 
 
 def test_a_cpu_arm_that_keeps_quiet_about_it_is_seen_by_the_driver():
@@ -258,9 +258,9 @@ def original(of_rows=False):
 def test_rows_taken_for_columns_are_refused():
     columns, rows = arm("columns", original), arm("rows", original, of_rows=True)
     with pytest.raises(TimingError, match=r"The loss at the start is .* in arm 'rows' .* the arms do not do the same work"):
-        timing.time_here(TimingCell("test", 4, 1, 4, (columns, rows)))
+        timing.time_in_process(TimingCell("test", 4, 1, 4, (columns, rows)))
     again = arm("again", original)
-    assert timing.time_here(TimingCell("test", 4, 1, 4, (columns, again)))
+    assert timing.time_in_process(TimingCell("test", 4, 1, 4, (columns, again)))
 
 
 def test_a_gpu_arm_that_does_other_work_is_refused():
@@ -282,7 +282,7 @@ def test_a_card_that_tells_no_utilisation_needs_a_count_of_kernels():
 # ------------------------------------------------------------------------------------------------------ no proof, no record
 def test_a_gpu_cell_is_not_timed_without_a_witness():
     with pytest.raises(TimingError, match="nobody watches the GPU"):
-        timing.time_here(TimingCell("test", 2, 1, 1, (arm("gpu", on_gpu, gpu=True),)))
+        timing.time_in_process(TimingCell("test", 2, 1, 1, (arm("gpu", on_gpu, gpu=True),)))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from hybridbench.errors import ConfigurationError
-from hybridbench.measurement import records, timing
+from hybridbench.measurement import child, records, timing
 from hybridbench.measurement.timing import Arm, TimingCell
 
 # In a fresh process this file is found from the repository root; in this one it has the name that pytest gave it.
@@ -36,7 +36,7 @@ def parts(whole=True):
 
 def settings(parent):
     """Clocks that tell what the process found: its threads, whether TensorFlow may see a GPU, whether it is a new one."""
-    threads = {int(os.environ[name]) for name in timing.THREAD_VARIABLES}
+    threads = {int(os.environ[name]) for name in child.THREAD_VARIABLES}
     found = {"threads": max(threads), "gpu": int(os.environ["HYBRIDBENCH_TF_GPU"]), "fresh": int(os.getpid() != parent)}
     assert len(threads) == 1
     return lambda: {"step": 1.0, **found}
@@ -70,7 +70,7 @@ def arm(name, function, module=__name__, **arguments):
 def test_every_sample_calls_every_arm_once_in_changing_order():
     CALLS.clear()
     arms = [Arm(name, f"{__name__}:counting", {"name": name}) for name in "abc"]
-    table = pd.DataFrame(timing.time_here(cell(*arms, samples=30, warmup=2)))
+    table = pd.DataFrame(timing.time_in_process(cell(*arms, samples=30, warmup=2)))
     assert table.groupby("arm").size().tolist() == [30, 30, 30]
     timed = CALLS[-90:]
     rounds = [timed[at : at + 3] for at in range(0, 90, 3)]
@@ -83,20 +83,20 @@ def test_every_sample_calls_every_arm_once_in_changing_order():
 
 def test_a_result_that_may_not_be_computed_yet_is_refused():
     with pytest.raises(timing.TimingError, match="must return numbers"):
-        timing.time_here(cell(arm("lazy", lazy)))
+        timing.time_in_process(cell(arm("lazy", lazy)))
 
 
 @pytest.mark.parametrize("factory", [lazy_later, hidden])
 def test_every_result_is_looked_at_and_no_array_hides_another_object(factory):
     with pytest.raises(timing.TimingError, match="must return numbers"):
-        timing.time_here(cell(arm("sly", factory)))
+        timing.time_in_process(cell(arm("sly", factory)))
 
 
 def test_parts_need_their_whole():
-    table = pd.DataFrame(timing.time_here(cell(arm("parts", parts))))
+    table = pd.DataFrame(timing.time_in_process(cell(arm("parts", parts))))
     assert table.groupby("part")["seconds"].first().to_dict() == {"a": 0.25, "b": 0.5, "step": 0.75}
     with pytest.raises(timing.TimingError, match="not the whole"):
-        timing.time_here(cell(arm("parts", parts, whole=False)))
+        timing.time_in_process(cell(arm("parts", parts, whole=False)))
 
 
 def test_the_process_is_fresh_its_threads_are_fixed_and_gpus_are_hidden():
@@ -107,7 +107,7 @@ def test_the_process_is_fresh_its_threads_are_fixed_and_gpus_are_hidden():
 
 
 def test_what_takes_too_long_is_ended_and_kept_nowhere(tmp_path):
-    with pytest.raises(timing.TimeLimitReached, match=r"stopped after 1 s; nothing of it was kept"):
+    with pytest.raises(child.TimeLimitReached, match=r"stopped: no answer after 1 s; nothing of it was kept"):
         timing.measure(cell(arm("slow", sleeping, FRESH)), limit=1.0, log=tmp_path / "log")
     assert not list(tmp_path.iterdir())
 

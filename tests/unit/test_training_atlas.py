@@ -1,5 +1,4 @@
 import dataclasses
-import io
 import json
 import math
 from types import SimpleNamespace
@@ -10,8 +9,9 @@ import pytest
 from hybridbench.analysis import costs
 from hybridbench.design.routes import ROUTES
 from hybridbench.errors import ConfigurationError
+from hybridbench.measurement import timing
+from hybridbench.measurement.child import ChildFailed, TimeLimitReached
 from hybridbench.measurement.records import RecordStore, config_hash
-from hybridbench.measurement.timing import TimingError
 from hybridbench.training import atlas, steps
 
 CPU_ROUTES = [route for route in atlas.ROUTES if not route.route.gpu]
@@ -168,21 +168,22 @@ def test_default_qubit_keeps_the_states_of_all_gates():
 
 
 # ------------------------------------------------------------------------------------------------------------------ a run
-class FakeProcess:
+class FakeChild:
     """Answers at once, and counts what it was asked."""
 
     started = 0
     asked: tuple = ()
 
-    def __init__(self, threads, gpu):
+    def __init__(self, command, threads, variables):
         type(self).started += 1
+        self.closed = False
 
-    def time(self, own, most_seconds):
+    def ask(self, given, seconds):
+        own = atlas.AtlasCell(**{**given, "arms": tuple(atlas.Arm(**arm) for arm in given["arms"])})
         type(self).asked = (*type(self).asked, own)
-        if own.n_qubits == 13:
-            raise TimingError("made up")
-        if own.n_qubits == 15:
-            raise atlas.TookTooLong("made up")
+        if own.n_qubits in (13, 15):
+            self.closed = True
+            raise ChildFailed("made up") if own.n_qubits == 13 else TimeLimitReached("made up")
         first = own.arms[0].name
         rows = [
             {"arm": first, "part": "step", "sample": i, "seconds": 0.1, "first_call_seconds": 1.0, "note": ""}
@@ -191,38 +192,39 @@ class FakeProcess:
         rows += [{"arm": arm.name, "part": "step", "note": "not tried"} for arm in own.arms[1:]]
         for row in rows:
             row |= {"route": row["arm"].rpartition(", ")[0], "precision": row["arm"].rpartition(", ")[2]}
-        return rows, None
+        return {"rows": rows, "proof": None, "polls": []}
 
     def close(self):
-        pass
+        self.closed = True
 
 
 @pytest.fixture
 def fake(monkeypatch):
-    FakeProcess.started, FakeProcess.asked = 0, ()
-    monkeypatch.setattr(atlas, "_Process", FakeProcess)
-    return FakeProcess
+    FakeChild.started, FakeChild.asked = 0, ()
+    monkeypatch.setattr(atlas, "Child", FakeChild)
+    return FakeChild
 
 
-def test_a_run_goes_on_where_it_was_cut_off(tmp_path, fake):
+def test_a_run_passes_over_what_fails_and_goes_on_where_it_was_cut_off(tmp_path, fake):
     wanted = [cell((n, 1, 2)) for n in (2, 3, 13, 4)]
     store = RecordStore("atlas", tmp_path)
-    with pytest.raises(TimingError):
-        atlas.run(wanted, store)
-    assert [own.n_qubits for own in fake.asked] == [2, 3, 13]
-    wanted.pop(2)
-    table, left = atlas.run(wanted, store)
+    first = atlas.run(wanted, store)
+    ((failed, reason),) = first.failed
+    assert failed is wanted[2]
+    assert reason == "made up"
     assert [own.n_qubits for own in fake.asked] == [2, 3, 13, 4]
-    assert left == []
+    assert fake.started == 2, "after a failure the next cell has a fresh process"
+    assert first.left == []
+    table = first.table()
     assert sorted(table["n_qubits"].unique()) == [2, 3, 4]
     assert set(table["role"]) == {"fit"}
     atlas.run(wanted, store)
-    assert len(fake.asked) == 4
+    assert [own.n_qubits for own in fake.asked[4:]] == [13]
 
 
 def test_what_was_measured_is_what_stands_in_the_record(tmp_path, fake):
     own = cell()
-    table, _ = atlas.run([own], RecordStore("atlas", tmp_path))
+    table = atlas.run([own], RecordStore("atlas", tmp_path)).table()
     timed = table[table["seconds"].notna()]
     assert len(timed) == own.samples
     assert set(timed["route"]) == {"KerasLayer, hybridbench.qubit"}
@@ -245,14 +247,14 @@ def test_a_process_never_serves_two_passes(tmp_path, fake):
 
 
 def test_cells_for_which_there_is_no_time_are_named_and_left(tmp_path, fake, monkeypatch):
-    told, minutes = [], 2.0
+    positions, minutes = [], 2.0
     wanted = [cell((2, 1, 2)), cell((14, 2, 32))]
     monkeypatch.setattr(atlas, "expected_seconds", lambda own: 1.0 if own.n_qubits == 2 else 9000.0)
-    table, left = atlas.run(wanted, RecordStore("atlas", tmp_path), minutes, told.append)
-    assert [own.size for own in left] == [(14, 2, 32)]
-    assert [turn.cell.size for turn in told] == [(2, 1, 2)]
-    assert 0 < told[0].seconds_left <= 60 * minutes
-    assert len(table)
+    outcome = atlas.run(wanted, RecordStore("atlas", tmp_path), minutes, positions.append)
+    assert outcome.left == [(wanted[1], "it did not fit into the time left")]
+    assert [position.title for position in positions] == [wanted[0].title]
+    assert 0 < positions[0].seconds_left <= 60 * minutes
+    assert outcome.done == wanted[:1]
     for minutes in (-1, math.inf, math.nan):
         with pytest.raises(ConfigurationError, match=f"minutes is {minutes}"):
             atlas.run(wanted, RecordStore("atlas", tmp_path), minutes)
@@ -266,32 +268,22 @@ def test_a_folder_that_cannot_be_stops_before_anything_is_measured(tmp_path, fak
 
 
 def test_a_cell_that_takes_too_long_is_left_and_the_next_has_a_fresh_process(tmp_path, fake):
-    table, left = atlas.run([cell((n, 1, 2)) for n in (2, 15, 3)], RecordStore("atlas", tmp_path))
-    assert [own.n_qubits for own in left] == [15]
-    assert sorted(table["n_qubits"].unique()) == [2, 3]
+    outcome = atlas.run([cell((n, 1, 2)) for n in (2, 15, 3)], RecordStore("atlas", tmp_path))
+    assert [own.n_qubits for own, _ in outcome.left] == [15]
+    assert [own.n_qubits for own in outcome.done] == [2, 3]
     assert fake.started == 2
 
 
-def test_a_process_that_does_not_answer_is_ended():
-    process = atlas._Process(1, False)
-    try:
-        with pytest.raises(atlas.TookTooLong, match="took more than 0 s"):
-            process.time(cell(), 0.1)
-        assert process._process.wait() != 0
-    finally:
-        process.close()
-
-
 def test_no_time_at_all_measures_nothing(tmp_path, fake):
-    table, left = atlas.run([cell()], RecordStore("atlas", tmp_path), 1e-3)
-    assert (len(table), len(left), fake.started) == (0, 1, 0)
+    outcome = atlas.run([cell()], RecordStore("atlas", tmp_path), 1e-3)
+    assert (len(outcome.table()), len(outcome.left), fake.started) == (0, 1, 0)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """Two small cells in one real process."""
     store = RecordStore("atlas", tmp_path_factory.mktemp("atlas"))
-    return atlas.run([cell((2, 1, 2)), cell((3, 1, 2), role="held_out")], store)[0]
+    return atlas.run([cell((2, 1, 2)), cell((3, 1, 2), role="held_out")], store).table()
 
 
 def test_a_real_process_times_cells_one_after_the_other(measured):
@@ -306,10 +298,10 @@ def test_a_real_process_times_cells_one_after_the_other(measured):
     assert set(measured["precision"]) == {"complex64", "complex128"}
 
 
-def test_a_process_that_dies_names_the_cell(tmp_path, monkeypatch):
+def test_a_process_that_dies_says_with_what(tmp_path, monkeypatch):
     monkeypatch.setattr(atlas, "asdict", lambda own: {"arms": []})
-    with pytest.raises(TimingError, match=r"Timing of 2 qubits, 1 layers, batch 2, 1 thread failed: TypeError.*goes on"):
-        atlas.run([cell()], RecordStore("atlas", tmp_path))
+    ((_, reason),) = atlas.run([cell()], RecordStore("atlas", tmp_path)).failed
+    assert reason.startswith("exit code 1: TypeError")
     assert not list(tmp_path.glob("*.parquet"))
 
 
@@ -339,9 +331,7 @@ def test_gpu_rows_are_proven_and_a_cell_without_any_needs_no_proof(monkeypatch, 
 
     own = cell(routes=[CPU_ROUTES[0], gpu])
     row = {"arm": gpu.arm, "part": "step", "note": ""} | ({"seconds": 1.0, "sample": 0} if timed else {})
-    monkeypatch.setattr(atlas, "GpuWatch", Watch)
-    monkeypatch.setattr(atlas, "_time_cell", lambda *_: [row])
-    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(dataclasses.asdict(own)) + "\n"))
-    channel = io.StringIO()
-    atlas._main(channel)
-    assert json.loads(channel.getvalue())["proof"] == ({"gpu": "Test GPU"} if timed else None)
+    monkeypatch.setattr(timing, "GpuWatch", Watch)
+    given = json.loads(json.dumps(dataclasses.asdict(own)))
+    found = timing.answer(given, atlas.AtlasCell, lambda *_: [row])
+    assert found["proof"] == ({"gpu": "Test GPU"} if timed else None)

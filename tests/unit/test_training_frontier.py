@@ -159,11 +159,11 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     store = RecordStore("frontier", tmp_path)
     wanted = [frontier.GradientConfig("hardware_efficient", n, 1, 4, seeds=(0, 1)) for n in (2, 3)]
     wanted.append(frontier.DescentConfig("hardware_efficient", 2, 1, "local", steps=2, every=1, seeds=(0, 1)))
-    turns = []
-    frontier.run(wanted[:1], store, turns.append)
+    positions = []
+    frontier.run(wanted[:1], store, positions.append)
     assert len(list(tmp_path.iterdir())) == 1
-    table = frontier.run(wanted, store, turns.append)
-    assert [(turn.number, turn.of) for turn in turns] == [(1, 1), (1, 2), (2, 2)]
+    table = frontier.run(wanted, store, positions.append)
+    assert [(position.number, position.of) for position in positions] == [(1, 1), (1, 2), (2, 2)]
     assert table["record"].nunique() == 3
     assert set(table["cell"]) == {"gradient", "descent"}
     monkeypatch.setattr(frontier.GradientConfig, "measure", lambda self: pytest.fail("made again"))

@@ -12,8 +12,10 @@ from hybridbench.analysis import claims, rules
 from hybridbench.analysis.tables import Records
 from hybridbench.errors import BackendError, ConfigurationError, DataError
 from hybridbench.measurement import records, timing
+from hybridbench.measurement.campaign import MOST_FAILURES
+from hybridbench.measurement.child import TimeLimitReached
 from hybridbench.measurement.records import RecordStore, config_hash
-from hybridbench.measurement.timing import TimeLimitReached, TimingError
+from hybridbench.measurement.timing import TimingError
 from hybridbench.report import plots, style, tables
 from hybridbench.training import gpu
 
@@ -53,7 +55,7 @@ def machine(build, monkeypatch):
     """A GPU of our own making, whose cells take as long as `took` says, on a clock of its own."""
     own = SimpleNamespace(now=0.0, took=lambda cell: 20.0, calls=[], limits=[])
 
-    def measure(cell, limit=None, log=None):
+    def measure(cell, limit):
         own.calls.append(cell)
         own.limits.append(limit)
         seconds = own.took(cell)
@@ -181,38 +183,39 @@ def test_the_figure_of_the_engines_draws(build):
 def test_a_part_stops_in_time_and_goes_on_where_it_stopped(machine):
     first = run(machine, minutes=1.0)
     assert machine.now <= 60
-    assert len(first.measured) == len(machine.calls) == 3
+    assert len(first.done) == len(machine.calls) == 3
     total = len(gpu.part("engine").cells)
-    assert first.left == total - 3
+    assert len(first.left) == total - 3
     assert not first.failed
     before = list(machine.calls)
     machine.now = 0.0
     second = run(machine)
-    assert second.left == 0
-    assert len(second.measured) == total - 3
+    assert second.left == []
+    assert len(second.done) == total - 3
     assert not {config_hash(cell) for cell in before} & {config_hash(cell) for cell in machine.calls[3:]}
-    assert run(machine).measured == []
+    assert run(machine).done == []
 
 
 def test_a_cell_that_outlasts_the_part_is_ended_and_kept_nowhere(machine, build):
     machine.took = lambda cell: 20.0 if cell.cell == "bandwidth" else 1000.0
     done = run(machine, minutes=2.0)
     assert machine.now <= 120
-    assert done.out_of_time
-    assert (len(done.measured), len(done.failed)) == (1, 1)
+    assert (len(done.done), done.failed) == (1, [])
+    assert done.left[0][1] == "stopped after 100 s"
     assert len(list((build / "records" / "timing").glob("*.parquet"))) == 1
     assert machine.limits[-1] == pytest.approx(100)
 
 
-def test_failures_are_told_and_several_in_a_row_end_a_part(machine):
+def test_failures_are_reported_and_several_in_a_row_end_a_part(machine):
     total = len(gpu.part("engine").cells)
     machine.took = lambda cell: TimingError("no kernel image") if cell.n_qubits == 12 else 1.0
     done = run(machine)
-    assert set(done.failed.values()) == {"no kernel image"}
-    assert all("12 qubits" in title for title in done.failed)
-    assert done.left == len(done.failed) == total - len(done.measured)
+    assert {reason for _, reason in done.failed} == {"no kernel image"}
+    assert all("12 qubits" in cell.title for cell, _ in done.failed)
+    assert done.left == []
+    assert len(done.failed) == total - len(done.done)
     machine.took = lambda cell: TimingError("no kernel image")
-    assert len(run(machine).failed) == gpu.MOST_FAILURES
+    assert len(run(machine).failed) == MOST_FAILURES
 
 
 @pytest.mark.parametrize("minutes", [0, -1, 10.5])
@@ -229,7 +232,7 @@ def test_an_engine_that_computes_something_else_is_not_timed(machine, build, mon
     with pytest.raises(TimingError, match="differs"):
         run(machine)
     assert machine.calls == []
-    assert run(machine, "lightning").measured  # the other parts do not rest on it
+    assert run(machine, "lightning").done  # the other parts do not rest on it
 
 
 def difference(gap, precision="complex64"):
@@ -250,6 +253,15 @@ def test_the_check_is_judged():
         gpu.judge({"differences": [difference(float("nan"))], **counters(0, 9)})
     with pytest.raises(TimingError, match="launched no kernel"):
         gpu.judge({"differences": good, **counters(9, 9)})
+
+
+def test_the_check_runs_in_a_process_of_its_own_and_is_written_down(build, monkeypatch):
+    monkeypatch.setattr(gpu, "ENGINE_ARMS", "tests.unit.child_toys")
+    assert gpu.check_engine(60.0) == {"complex64": 1e-6}
+    (line,) = (build / "gpu" / "proof.jsonl").read_text().splitlines()
+    assert json.loads(line)["check"] == "engine"
+    with pytest.raises(TimeLimitReached, match=r"The check of the CUDA engine against default.qubit was stopped: no answer"):
+        gpu.check_engine(0.0)
 
 
 def test_the_machine_file_names_nobody(machine, build):

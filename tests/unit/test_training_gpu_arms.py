@@ -11,7 +11,7 @@ import pytest
 from hybridbench.errors import BackendError, ConfigurationError
 from hybridbench.measurement import evidence
 from hybridbench.measurement.proof import visible_gpus
-from hybridbench.measurement.timing import Arm, TimingCell, time_here
+from hybridbench.measurement.timing import Arm, TimingCell, time_in_process
 from hybridbench.training import engine_arms, steps
 
 CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
@@ -171,7 +171,7 @@ def test_steps_of_a_call_are_divided_out():
     arm = Arm("compiled", "hybridbench.training.steps:layer_step", {"layer": "compiled", "steps": 4})
     size = {"n_qubits": 2, "n_layers": 1, "batch_size": 4}
     cell = TimingCell("layers", 2, 1, 4, (Arm(arm.name, arm.factory, {**arm.arguments, **size}),), warmup=1)
-    rows = time_here(cell)
+    rows = time_in_process(cell)
     assert {row["part"] for row in rows} == {"step"}
     assert len(rows) == 30
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hybridbench.errors import BackendError, ConfigurationError, MemoryEstimateError
-from hybridbench.measurement.timing import time_here
+from hybridbench.measurement.timing import time_in_process
 from hybridbench.training import steps, trial
 from hybridbench.training.config import TrialConfig
 from hybridbench.training.optimizers import OPTIMIZERS, make_optimizer
@@ -103,7 +103,7 @@ def test_an_update_moves_every_parameter_as_adam_does(name, monkeypatch):
 def test_the_update_cell_runs_for_every_size():
     cell = steps.update_cell([10, 1000])
     assert [arm.name for arm in cell.arms] == ["adam, 10", "fused_adam, 10", "adam, 1000", "fused_adam, 1000"]
-    assert {row["part"] for row in time_here(cell)} == {"step"}
+    assert {row["part"] for row in time_in_process(cell)} == {"step"}
 
 
 def test_updates_that_do_not_fit_are_refused(monkeypatch):
@@ -132,7 +132,7 @@ def test_the_frontier_is_timed_with_both_workloads_at_the_width_asked_for():
     for cell in cells:
         (arm,) = cell.arms
         assert (arm.arguments["n_qubits"], arm.arguments["batch_size"]) == (3, cell.batch_size)
-        assert {row["part"] for row in time_here(cell)} == {"step"}
+        assert {row["part"] for row in time_in_process(cell)} == {"step"}
 
 
 def test_a_device_that_is_not_there_is_an_error():

@@ -19,8 +19,8 @@ from sweep_toys import Toy
 
 from hybridbench.errors import BackendError, ConfigurationError, DataError
 from hybridbench.measurement import machine
+from hybridbench.measurement.child import THREAD_VARIABLES
 from hybridbench.measurement.records import RecordStore
-from hybridbench.measurement.timing import THREAD_VARIABLES
 from hybridbench.training import sweep
 
 HERE = Path(__file__).parent

@@ -8,6 +8,8 @@ import pytest
 from hybridbench import paths
 from hybridbench.analysis import costs
 from hybridbench.errors import ConfigurationError, DataError
+from hybridbench.measurement.campaign import Outcome
+from hybridbench.progress import Position
 from hybridbench.workflow import choose, cli
 
 TABLE = atlas_tables.atlas(threads=(1, 2))
@@ -195,10 +197,12 @@ def test_measure_tells_what_it_did_and_what_is_left(tmp_path, monkeypatch, capsy
     atlas_tables.write(tmp_path, TABLE)
     asked = []
 
-    def run(wanted, store, minutes, told):
+    def run(wanted, store, minutes, report):
         asked.append((len(wanted), minutes))
-        told(atlas.Turn(wanted[0], 1, len(wanted), 100.0))
-        return TABLE if minutes is None else pd.DataFrame(), wanted[-2:]
+        report(Position(0, len(wanted), wanted[0].title, 100.0))
+        outcome = Outcome(wanted, store, left=[(cell, "no time") for cell in wanted[-2:]])
+        outcome.table = lambda: TABLE if minutes is None else pd.DataFrame()
+        return outcome
 
     monkeypatch.setattr(atlas, "run", run)
     for command, minutes in ((["measure"], 5.0), (["measure", "--minutes", "2"], 2.0), (["measure", "--full"], None)):

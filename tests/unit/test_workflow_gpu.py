@@ -13,9 +13,11 @@ from hybridbench.analysis.statistics import Interval
 from hybridbench.analysis.tables import Number, cite
 from hybridbench.errors import BackendError
 from hybridbench.measurement import checksums, records
+from hybridbench.measurement.campaign import Outcome
 from hybridbench.measurement.machine import this_machine
 from hybridbench.measurement.proof import visible_gpus
 from hybridbench.measurement.timing import Arm, TimingCell, write_answers
+from hybridbench.progress import Position
 from hybridbench.training import gpu
 from hybridbench.workflow import cli
 
@@ -35,15 +37,22 @@ def build(tmp_path, monkeypatch):
     return tmp_path / "build"
 
 
+CELL = TimingCell("engine", 2, 1, 1, (Arm("engine, gpu", "module:function", gpu=True),))
+
+
+def outcome(**ends):
+    return Outcome((), records.RecordStore("timing"), **ends)
+
+
 @pytest.fixture
 def parts(build, monkeypatch):
     """Parts that end as a test says."""
     ends = {}
 
-    def run_part(name, minutes, told):
-        told("a cell", 1, 2, 65.0)
-        end = ends.get(name, gpu.Progress(name, measured=["a cell"]))
-        if isinstance(end, Exception):
+    def run_part(name, minutes, report):
+        report(Position(0, 2, "a cell", 65.0))
+        end = ends.get(name, outcome(done=[CELL]))
+        if isinstance(end, BaseException):
             raise end
         return end
 
@@ -66,26 +75,37 @@ def test_all_parts_run_in_order_with_the_time_left(parts, monkeypatch, capsys):
     code, out, error = call(monkeypatch, capsys, "gpu")
     assert code == 0
     assert [line.split(":")[0] for line in out.splitlines()[1:4]] == ["Part engine", "Part lightning", "Part tensorflow"]
-    assert "1 cells in 0 s, the part is complete" in out
-    assert "[engine 1/2] a cell: about 1 min 05 s left" in error
+    assert "1 cells in 0 s. Nothing is left." in out
+    assert "[engine 1/2] a cell, about 1 min 05 s left" in error
 
 
-def test_what_failed_is_told_and_the_other_parts_run(parts, monkeypatch, capsys):
+def test_what_failed_is_reported_and_the_other_parts_run(parts, monkeypatch, capsys):
     parts["engine"] = gpu.TimingError("the CUDA engine differs")
-    parts["lightning"] = gpu.Progress("lightning", failed={"a cell": "no custatevec"}, left=3)
+    left = [(CELL, "it did not fit into the time left")] * 2
+    parts["lightning"] = outcome(failed=[(CELL, "no custatevec")], left=left)
     code, out, error = call(monkeypatch, capsys, "gpu")
     assert code == 1
     assert "Part engine was not run: the CUDA engine differs" in error
-    assert "[lightning] no record of a cell: no custatevec" in error
-    assert "3 are left: the same command goes on from there" in out
+    assert f"No record of {CELL.title}: no custatevec" in error
+    assert "2 more are left: the same command goes on with them. The first, engine, 2 qubits" in out
     assert "Part tensorflow: 1 cells" in out
 
 
 def test_time_that_is_up_is_no_failure(parts, monkeypatch, capsys):
-    parts["engine"] = gpu.Progress("engine", failed={"a cell": "stopped after 9 s"}, left=1, out_of_time=True)
+    parts["engine"] = outcome(left=[(CELL, "stopped after 9 s")])
     code, out, _ = call(monkeypatch, capsys, "gpu", "--part", "engine")
     assert code == 0
+    assert "stopped after 9 s" in out
     assert "Part lightning" not in out
+
+
+def test_an_interruption_says_what_is_kept(parts, monkeypatch, capsys):
+    parts["engine"] = KeyboardInterrupt()
+    code, out, error = call(monkeypatch, capsys, "gpu")
+    assert (code, "Part" in out) == (130, False)
+    assert error.splitlines()[-1] == (
+        "hybridbench: Stopped. 0 records are kept, and the same command goes on with what is missing."
+    )
 
 
 def test_mistakes_are_one_line(build, monkeypatch, capsys):
@@ -121,7 +141,7 @@ def rows_of(arm):
 def test_another_machines_records_are_shipped_beside_ours(tmp_path, build, monkeypatch, capsys):
     monkeypatch.setattr(paths, "root", lambda: tmp_path)
     monkeypatch.setattr(paths, "data_dir", lambda: tmp_path / "data")
-    cell = TimingCell("engine", 2, 1, 1, (Arm("engine, gpu", "module:function", gpu=True),))
+    cell = CELL
     ours = records.RecordStore("timing")
     cpu = TimingCell("batching", 2, 1, 1, (Arm("loop", "module:function"),))
     ours.write(cpu, rows_of("loop"))

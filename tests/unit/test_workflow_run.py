@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from workflow_toys import profile, toy
 
+from hybridbench import progress
 from hybridbench.errors import BackendError, ConfigurationError
 from hybridbench.workflow import profiles
 from hybridbench.workflow import run as runs
@@ -230,7 +231,7 @@ def test_the_box_says_how_long_it_takes(box, seconds):
     ("seconds", "words"), [(47.6, "48 s"), (200, "3 min 20 s"), (3840, "1 h 04 min"), (59.7, "1 min 00 s")]
 )
 def test_durations_in_words(seconds, words):
-    assert runs.duration(seconds) == words
+    assert progress.duration(seconds) == words
 
 
 def test_a_terminal_shows_the_cell_and_time_left(suite):

@@ -12,29 +12,22 @@ import json
 import math
 import os
 import random
-import selectors
-import signal
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from hybridbench import paths
-from hybridbench.children import bound
-from hybridbench.measurement.evidence import TimingError, check_same_work
+from hybridbench.measurement.child import Child, ChildFailed
+from hybridbench.measurement.evidence import check_same_work
 from hybridbench.measurement.machine import available_memory_bytes
-from hybridbench.measurement.timing import THREAD_VARIABLES, Arm
+from hybridbench.measurement.timing import Arm
 
 WORKER = Path(__file__).with_name("worker.py")
 #: A sample shorter than this is the mean of as many calls as fill it.
 MIN_SAMPLE_SECONDS = 0.02
-#: From this on a call needs no warming up at every turn, and the second call of a process counts as a sample.
+#: From this on a call needs no warming up at every round, and the second call of a process counts as a sample.
 SLOW_SECONDS = 1.0
 MAX_CALL_SECONDS = 420.0
 MAX_MEMORY_GIB = 24.0
@@ -56,15 +49,11 @@ class ProcessArm(Arm):
     threads: int = 0  #: threads its libraries may start; 0 for as many as there are cores
     python: str = ""  #: interpreter, relative to the checkout; empty for the one that runs this
     folder: str = ""  #: where `factory`'s module lies, relative to the checkout; empty for installed ones
-    alone: bool = False  #: takes its turns before the others start, since it needs the memory
+    alone: bool = False  #: gives its samples before the others start, since it needs the memory
     losses: int = 2  #: of its first losses have to be the other arms'; 1 where it updates no weights, 0 for other work
 
 
-class ArmFailed(TimingError):
-    """An arm's process ended, or needed more time or memory than it may."""
-
-
-class Worker:
+class Worker(Child):
     """The process of one arm. It works between a request and its answer and is stopped otherwise.
 
     Args:
@@ -86,90 +75,22 @@ class Worker:
         max_seconds: float = MAX_CALL_SECONDS,
         max_memory_gib: float = MAX_MEMORY_GIB,
     ) -> None:
-        self.arm, self._max_seconds = arm, max_seconds
-        self._max_memory_gib = min(max_memory_gib, SHARE_OF_MEMORY * available_memory_bytes() / 2**30)
-        threads = arm.threads or len(cores)
-        environment = {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}, **(variables or {})}
-        environment |= {"HYBRIDBENCH_TF_GPU": "0", "JAX_PLATFORMS": "cpu"}
+        self._max_seconds = max_seconds
+        environment = {**(variables or {}), "HYBRIDBENCH_TF_GPU": "0", "JAX_PLATFORMS": "cpu"}
         if arm.folder:
             environment["PYTHONPATH"] = str(paths.root() / arm.folder)
-        question = {"factory": arm.factory, "arguments": {**arm.arguments, **(arguments or {})}}
-        question |= {"cores": list(cores), "packages": list(packages)}
         # The interpreter's path is not resolved: an environment's Python is a link that knows its packages by its place.
         python = str(paths.root() / arm.python) if arm.python else sys.executable
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
-        self._process = subprocess.Popen(
-            bound([python, "-P", str(WORKER), json.dumps(question)]),
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-        )
-        try:
-            self.ready = self._answer()
-        except BaseException:
-            self.close()
-            raise
+        memory = min(max_memory_gib, SHARE_OF_MEMORY * available_memory_bytes() / 2**30)
+        super().__init__(["-P", str(WORKER)], arm.threads or len(cores), environment, python, memory, paused=True)
+        question = {"factory": arm.factory, "arguments": {**arm.arguments, **(arguments or {})}}
+        self.ready = self.ask({**question, "cores": list(cores), "packages": list(packages)}, max_seconds)
 
     def take(self, samples: int, calls: int = 1, warmup: int = 0) -> list[float]:
         """Seconds of one step, `samples` times, each the mean of `calls` consecutive calls after `warmup` untimed ones."""
-        os.kill(self._process.pid, signal.SIGCONT)
-        request = {"samples": samples, "calls": calls, "warmup": warmup}
-        self._process.stdin.write(f"{json.dumps(request)}\n".encode())
-        self._process.stdin.flush()
-        answer = self._answer()
+        answer = self.ask({"samples": samples, "calls": calls, "warmup": warmup}, self._max_seconds)
         self.ready["peak_memory_mib"] = answer["peak_memory_mib"]
         return answer["seconds"]
-
-    def close(self) -> None:
-        """End the process, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._errors.close()
-
-    def _answer(self) -> dict[str, Any]:
-        """The next line from the process, which is then stopped.
-
-        Raises:
-            ArmFailed: it ended, or went over one of its limits.
-        """
-        line = self._read_line()
-        answer = json.loads(line) if line.endswith(b"\n") else {"error": self._last_error()}
-        if "error" in answer:
-            raise ArmFailed(answer["error"])
-        os.kill(self._process.pid, signal.SIGSTOP)
-        return answer
-
-    def _read_line(self) -> bytes:
-        begin, line = time.monotonic(), b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while not line.endswith(b"\n"):
-                if selector.select(timeout=0.5):
-                    read = os.read(self._process.stdout.fileno(), 1 << 16)
-                    if not read:
-                        return line
-                    line += read
-                elif time.monotonic() - begin > self._max_seconds:
-                    raise ArmFailed(f"more than {self._max_seconds:g} s for one call")
-                elif self._memory_gib() > self._max_memory_gib:
-                    raise ArmFailed(f"more than {self._max_memory_gib:.3g} GiB of memory")
-        return line
-
-    def _memory_gib(self) -> float:
-        try:
-            return psutil.Process(self._process.pid).memory_info().rss / 2**30
-        except psutil.NoSuchProcess:
-            return 0.0
-
-    def _last_error(self) -> str:
-        code = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        killed = "killed, as where memory runs out" if code == -signal.SIGKILL else f"exit code {code}"
-        return f"{killed}: {lines[-1]}" if lines else killed
 
 
 def cores_for(threads: int) -> list[int]:
@@ -202,7 +123,7 @@ class _Generation:
     def start(self, arm: ProcessArm) -> None:
         try:
             worker = self._start(arm)
-        except ArmFailed as failure:
+        except ChildFailed as failure:
             self._failed(arm, f"not measured: {failure}")
             return
         self._running[arm.name] = worker
@@ -210,7 +131,7 @@ class _Generation:
         self._taken[arm.name] = [worker.ready["seconds"]] if slow else []
         self.losses[arm.name] = worker.ready["losses"][: arm.losses]
 
-    def turn(self, arm: ProcessArm, round_: int, rounds: int) -> None:
+    def take(self, arm: ProcessArm, round_: int, rounds: int) -> None:
         if arm.name not in self._running:
             return
         worker = self._running[arm.name]
@@ -222,14 +143,13 @@ class _Generation:
         calls = math.ceil(MIN_SAMPLE_SECONDS / call)
         try:
             self._taken[arm.name] += worker.take(wanted, calls, 0 if slow else calls)
-        except ArmFailed as failure:
+        except ChildFailed as failure:
             self._failed(arm, f"stopped: {failure}")
             self.finish(arm)
 
     def finish(self, arm: ProcessArm) -> None:
-        if arm.name not in self._running:
+        if (worker := self._running.pop(arm.name, None)) is None:
             return
-        worker = self._running.pop(arm.name)
         ready = worker.ready
         about = {
             "arm": arm.name,
@@ -262,7 +182,7 @@ def interleave(
     arguments: Mapping[str, Any] | None = None,
     packages: Sequence[str] = (),
     rounds: int = ROUNDS,
-    told: Callable[[int], None] = lambda generation: None,
+    started: Callable[[int], None] = lambda generation: None,
 ) -> list[dict[str, Any]]:
     """Time `arms` against each other, each in processes of its own, on the same cores.
 
@@ -273,8 +193,8 @@ def interleave(
         seconds: how long an arm may give samples in one process; a slow one gives one sample whatever it takes.
         arguments: what every factory is given.
         packages: names of packages whose versions are recorded.
-        rounds: turns of every arm in one generation.
-        told: called with the generation that starts, from 0.
+        rounds: how often each arm works in one generation.
+        started: called with the generation that starts, from 0.
 
     Returns:
         Rows of arm, part, process, sample, calls, seconds, first_call_seconds, import_seconds, peak_memory_mib, packages and
@@ -288,12 +208,12 @@ def interleave(
     left = list(arms)  #: what failed once is not tried again
     shuffle = random.Random(0)
     for process in range(processes):
-        told(process)
+        started(process)
         generation = _Generation(process, seconds, lambda arm: Worker(arm, cores, arguments, packages=packages))
         try:
             for arm in [arm for arm in left if arm.alone]:
                 generation.start(arm)
-                generation.turn(arm, 0, 1)
+                generation.take(arm, 0, 1)
                 generation.finish(arm)
             others = [arm for arm in left if not arm.alone]
             for arm in shuffle.sample(others, len(others)):
@@ -301,7 +221,7 @@ def interleave(
             check_same_work(generation.losses)
             for round_ in range(rounds):
                 for arm in shuffle.sample(others, len(others)):
-                    generation.turn(arm, round_, rounds)
+                    generation.take(arm, round_, rounds)
             for arm in others:
                 generation.finish(arm)
         finally:

@@ -16,43 +16,31 @@ import contextlib
 import gc
 import importlib
 import json
+import math
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hybridbench import paths
-from hybridbench.children import answers, bound
 from hybridbench.errors import ConfigurationError
 from hybridbench.measurement import evidence
+from hybridbench.measurement.campaign import Campaign, Measured
+from hybridbench.measurement.child import Child, named, serving
 from hybridbench.measurement.columns import MOST_SAMPLES
 from hybridbench.measurement.evidence import Evidence, TimingError
 from hybridbench.measurement.machine import available_cores
 from hybridbench.measurement.proof import IDLE_MARGIN, LOG, SLOW_INTERVAL, GpuWatch, visible_gpus
 from hybridbench.measurement.records import RecordStore, config_hash
+from hybridbench.progress import counter
 
 MIN_SAMPLES = 30
-
-#: Every library that starts threads reads one of these when it is loaded.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-)
-
-
-class TimeLimitReached(TimingError):
-    """A cell was stopped because its time was up; nothing of it was kept."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +83,12 @@ class TimingCell:
         if len({arm.name for arm in self.arms}) != len(self.arms) or not self.arms:
             names = [arm.name for arm in self.arms]
             raise ConfigurationError(f"The arms of cell {self.cell!r} need names of their own: {names}.")
+
+    @property
+    def title(self) -> str:
+        """The cell in words."""
+        size = f"{self.n_qubits} qubits, {self.n_layers} layers, batch {self.batch_size}"
+        return f"{self.cell}, {size}, {self.threads} threads"
 
 
 def _on_host(result: Any) -> bool:
@@ -141,7 +135,7 @@ def _waiter(arm: Arm, call: Callable[[], Any]) -> Callable[[], Any]:
     return call.synchronize if arm.gpu else lambda: None
 
 
-def time_here(cell: TimingCell, watch: GpuWatch | None = None) -> list[dict[str, Any]]:
+def time_in_process(cell: TimingCell, watch: GpuWatch | None = None) -> list[dict[str, Any]]:
     """Time the arms of a cell in this process; `measure` does it in a fresh one.
 
     Args:
@@ -292,20 +286,17 @@ def _needs_gpu(cell: TimingCell) -> bool:
 
 
 def _environment(cell: TimingCell) -> dict[str, str]:
-    """The variables of the timed process: its threads, and what TensorFlow may see."""
+    """The variables of the timed process: what TensorFlow may see."""
     # TensorFlow takes a GPU that it sees: only where an arm names one as TensorFlow's device may it see any.
     for_tensorflow = any(arm.gpu and "GPU" in str(arm.arguments.get("device", "")) for arm in cell.arms)
     return {
-        **{name: str(cell.threads) for name in THREAD_VARIABLES},
         "HYBRIDBENCH_TF_GPU": "1" if for_tensorflow else "0",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # else it takes all memory, whatever a step needs
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the driver's order
     }
 
 
-def measure(
-    cell: TimingCell, limit: float | None = None, log: Path | None = None
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+def measure(cell: TimingCell, limit: float = math.inf, log: Path | None = None) -> Measured:
     """Time a cell in a fresh process with fixed threads.
 
     TensorFlow sees a GPU in that process only where a GPU arm names one as its device, and the driver's proof is gathered
@@ -313,7 +304,7 @@ def measure(
 
     Args:
         cell: what is timed.
-        limit: seconds after which the process is ended; None for no limit.
+        limit: seconds after which the process is ended.
         log: file to which every answer of the driver is appended, one line of JSON for the cell; `gpu/proof.jsonl` of the
             build folder unless given.
 
@@ -327,26 +318,14 @@ def measure(
     """
     evidence.refuse_simulator(os.environ, [arm.name for arm in cell.arms if arm.gpu])
     what = f"Timing of cell {cell.cell!r} at {cell.n_qubits} qubits"
-    # Both ways go through pipes: a process that is killed leaves no file behind.
-    try:
-        done = subprocess.run(
-            bound([sys.executable, "-m", "hybridbench.measurement.timing"]),
-            input=json.dumps(asdict(cell)),
-            env={**os.environ, **_environment(cell)},
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=limit,
-        )
-    except subprocess.TimeoutExpired as late:
-        raise TimeLimitReached(f"{what} was stopped after {limit:.0f} s; nothing of it was kept.") from late
-    if done.returncode != 0 or not done.stdout.endswith("\n"):
-        last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
-        raise TimingError(f"{what} failed: {last}")
-    found = json.loads(done.stdout)
+    with named(what), Child(serving(f"{__name__}:answer"), cell.threads, _environment(cell)) as child:
+        return accept(cell, cell.cell, child.ask(asdict(cell), limit), log)
+
+
+def accept(config: Any, cell: str, found: Mapping[str, Any], log: Path | None = None) -> Measured:
+    """Rows and proof of what a child of `answer` found, and the driver's answers go to the log."""
     if found["proof"]:
-        write_answers(cell, cell.cell, found["proof"], found["polls"], log)
+        write_answers(config, cell, found["proof"], found["polls"], log)
     return found["rows"], found["proof"]
 
 
@@ -356,28 +335,25 @@ def write_answers(config: Any, cell: str, proof: Mapping[str, Any], polls: Seque
     paths.append_line(log or paths.build_dir() / LOG, json.dumps(line))
 
 
-def measure_missing(cells: Sequence[TimingCell], store: RecordStore) -> Any:
-    """Time the cells that have no record yet, one at a time, and return the records of all as one table."""
-    from hybridbench.progress import track
+def measure_missing(cells: Sequence[TimingCell], store: RecordStore) -> pd.DataFrame:
+    """Time the cells that have no record yet, one at a time, and return the records of all as one table.
 
-    for cell in track(store.missing(cells), "timing", lambda c: f"{c.cell} {c.n_qubits} qubits, batch {c.batch_size}"):
-        rows, proof = measure(cell)
-        store.write(cell, rows, proof)
-    return store.read(cells)
-
-
-def _main(channel: TextIO) -> None:
-    given = json.load(sys.stdin)
-    cell = TimingCell(**{**given, "arms": tuple(Arm(**arm) for arm in given["arms"])})
-    proof, polls = None, []
-    if _needs_gpu(cell):
-        with GpuWatch() as watch:
-            rows = time_here(cell, watch)
-        proof, polls = watch.proof().as_dict(), watch.log
-    else:
-        rows = time_here(cell)
-    print(json.dumps({"rows": rows, "proof": proof, "polls": polls}), file=channel, flush=True)
+    Raises:
+        TimingError: a cell could not be timed.
+    """
+    with counter("timing") as report:
+        campaign = Campaign(cells, store, lambda cell, attempt: measure(cell, attempt.limit), report=report)
+        return campaign.run().complete()
 
 
-if __name__ == "__main__":
-    _main(answers())
+def answer(
+    given: Mapping[str, Any], kind: Callable[..., Any] = TimingCell, take: Callable[..., Any] = time_in_process
+) -> dict[str, Any]:
+    """What a child answers to a cell: the rows that `take` gives, and the driver's proof where a GPU arm was timed."""
+    cell = kind(**{**given, "arms": tuple(Arm(**arm) for arm in given["arms"])})
+    with GpuWatch() if _needs_gpu(cell) else contextlib.nullcontext() as watch:
+        rows = take(cell, watch)
+    gpu = {arm.name for arm in cell.arms if arm.gpu}
+    # Where every GPU arm was too slow the GPU did nothing that had to be proven.
+    proven = any(row["arm"] in gpu and "seconds" in row for row in rows)
+    return {"rows": rows, "proof": watch.proof().as_dict() if proven else None, "polls": watch.log if proven else []}

@@ -1,8 +1,8 @@
-"""One arm of an interleaved measurement, alone in a process of its own: builds it, then clocks it when told to.
+"""One arm of an interleaved measurement, alone in a process of its own: builds it, then clocks it when asked.
 
 `hybridbench.measurement.interleave` starts this file by its path, in whatever environment the arm needs, so it imports
 nothing but the standard library. Questions and answers are lines of JSON on standard input and output; what libraries print
-goes to standard error. The first question comes as the argument; its answer says how long import and first call took.
+goes to standard error. The first question names the arm; its answer says how long import and first call took.
 """
 
 import contextlib
@@ -87,9 +87,9 @@ def _versions(packages: list[str]) -> dict[str, str]:
     return {"python": sys.version.split()[0], **found}
 
 
-def main(question: str) -> None:
-    """Build the arm that `question` describes, then answer requests {"samples", "calls", "warmup"} until the input ends."""
-    given = json.loads(question)
+def main() -> None:
+    """Build the arm of the first question, then answer requests {"samples", "calls", "warmup"} until the input ends."""
+    given = json.loads(sys.stdin.readline())
     if sys.platform == "linux":
         os.sched_setaffinity(0, given["cores"])
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as score:
@@ -130,4 +130,4 @@ def main(question: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -18,41 +18,28 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import math
-import os
 import random
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any, TextIO
+from typing import Any
 
-import pandas as pd
 from scipy.stats import qmc
 
-from hybridbench.children import answers, bound
 from hybridbench.design.constants import BYTES_PER_AMPLITUDE
 from hybridbench.design.routes import Route, atlas_route
 from hybridbench.design.workload import n_gates
 from hybridbench.engine.backends import usable
 from hybridbench.errors import ConfigurationError
+from hybridbench.measurement.campaign import Attempt, Campaign, Measured, Outcome
+from hybridbench.measurement.child import Child, serving
 from hybridbench.measurement.machine import available_cores, available_memory_bytes
 from hybridbench.measurement.proof import GpuWatch, visible_gpus
 from hybridbench.measurement.records import RecordStore
-from hybridbench.measurement.timing import (
-    MIN_SAMPLES,
-    THREAD_VARIABLES,
-    Arm,
-    TimingCell,
-    TimingError,
-    time_here,
-    write_answers,
-)
+from hybridbench.measurement.timing import MIN_SAMPLES, Arm, TimingCell, accept, answer, time_in_process
+from hybridbench.progress import Report, ignore
 
 STUDY = "atlas"
 STEPS = "hybridbench.training.steps"
@@ -75,12 +62,11 @@ FIT_SEED, HELD_OUT_SEED, ORDER_SEED = 20261124, 20261125, 20261126
 #: Share of the free memory that the states of one step may take.
 SHARE_OF_MEMORY = 0.5
 #: An arm whose step is expected to take more than this many times what it may is not tried at all.
-HOPELESS = 8.0
+FAR_TOO_SLOW = 8.0
+#: A fresh process and its libraries.
 START_SECONDS = 9.0
 #: Of a run's time this is kept for what comes before and after: loading libraries, reading the records.
 RESERVE_SECONDS = 15.0
-#: This machine may take so many times what is expected for a cell, before it is stopped; and is taken for so fast at most.
-SLOWEST_PACE, FASTEST_PACE = 8.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -332,15 +318,15 @@ def cells(
 
 # ------------------------------------------------------------------------------------------------------------ the timing
 def expected_seconds(cell: AtlasCell) -> float:
-    """About how long a cell takes on two cores, seconds: for the time left, and for what still fits into it."""
-    total = 0.5
+    """About how long a cell takes on two cores with its share of a process's start, seconds."""
+    total = 0.5 + START_SECONDS / CELLS_A_PROCESS
     for arm in cell.arms:
         route = _BY_ARM[arm.name]
         step = route.step_seconds(*cell.size) * arm.arguments.get("steps", 1)
         calls = cell.samples + cell.warmup + 1
         if too_slow(cell, step) == "":
             total += route.first_seconds + calls * step
-        elif cell.samples * step <= HOPELESS * cell.limit_seconds:
+        elif cell.samples * step <= FAR_TOO_SLOW * cell.limit_seconds:
             total += route.first_seconds + 2 * step
     return total
 
@@ -371,10 +357,10 @@ def _time_cell(cell: AtlasCell, watch: GpuWatch | None = None) -> list[dict[str,
             notes[arm.name] = f"not tried: its states take about {memory / 2**30:.2g} GiB"
             continue
         call = route.step_seconds(*cell.size) * arm.arguments.get("steps", 1)
-        if cell.samples * call > HOPELESS * cell.limit_seconds:
+        if cell.samples * call > FAR_TOO_SLOW * cell.limit_seconds:
             notes[arm.name] = f"not tried: {too_slow(cell, call)}"
             continue
-        if cell.samples * call > cell.limit_seconds / HOPELESS:
+        if cell.samples * call > cell.limit_seconds / FAR_TOO_SLOW:
             why = too_slow(cell, _second_call(arm))
             tf.keras.backend.clear_session()
             if why:
@@ -384,7 +370,7 @@ def _time_cell(cell: AtlasCell, watch: GpuWatch | None = None) -> list[dict[str,
     rows: list[dict[str, Any]] = []
     if timed:
         own = TimingCell(STUDY, *cell.size, tuple(timed), cell.threads, cell.samples, cell.warmup)
-        rows = [{**row, "note": ""} for row in time_here(own, watch)]
+        rows = [{**row, "note": ""} for row in time_in_process(own, watch)]
     rows += [{"arm": name, "part": "step", "note": note} for name, note in notes.items()]
     tf.keras.backend.clear_session()
     gc.collect()
@@ -404,171 +390,52 @@ def _second_call(arm: Arm) -> float:
     return time.perf_counter() - begin
 
 
-class TookTooLong(TimingError):
-    """A cell was stopped, so that the run keeps its time."""
+class _Processes:
+    """Fresh processes with fixed threads, each of which times up to `CELLS_A_PROCESS` cells, one after the other."""
 
+    def __init__(self) -> None:
+        self._child: Child | None = None
+        self._served, self._serves = 0, (0, 0)
 
-class _Process:
-    """A fresh process with fixed threads that times one cell after the other."""
-
-    def __init__(self, threads: int, gpu: bool) -> None:
-        environment = {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}}
-        environment["HYBRIDBENCH_TF_GPU"] = "1" if gpu else "0"
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
-        self._process = subprocess.Popen(
-            bound([sys.executable, "-m", "hybridbench.training.atlas"]),
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
-            encoding="utf-8", errors="replace",
-        )  # fmt: skip
-
-    def time(self, cell: AtlasCell, most_seconds: float) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-        """The rows of a cell and the proof of its GPU arms.
-
-        Raises:
-            TookTooLong: there was no answer after `most_seconds`; the process is ended.
-            TimingError: the process ended, or an arm failed; says which cell and with what.
-        """
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(most_seconds, stop)
-        timer.start()
-        try:
-            found = self._answer(cell)
-        finally:
-            timer.cancel()
-        if found is None and late.is_set():
-            raise TookTooLong(f"{cell.title} took more than {most_seconds:.0f} s.")
-        if found is None:
-            code = self._process.wait()
-            self._errors.seek(0)
-            lines = self._errors.read().decode(errors="replace").strip().splitlines()
-            last = lines[-1] if lines else f"exit code {code}"
-            raise TimingError(
-                f"Timing of {cell.title} failed: {last}. What has a record stays; the same command goes on from there."
-            )
-        if found["proof"]:
-            write_answers(cell, STUDY, found["proof"], found["polls"])
-        return found["rows"], found["proof"]
-
-    def _answer(self, cell: AtlasCell) -> dict[str, Any] | None:
-        """What the process answers; None where it ended instead."""
-        with suppress(BrokenPipeError):  # it has ended already, and its output has the end too
-            self._process.stdin.write(json.dumps(asdict(cell)) + "\n")
-            self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        return json.loads(line) if line.endswith("\n") else None
+    def time(self, cell: AtlasCell, attempt: Attempt) -> Measured:
+        """The rows of a cell and the proof of its GPU arms; raises as `Child.ask` does."""
+        # A process never serves two passes: the repetitions of a cell are to differ in it.
+        serves = cell.threads, cell.repetition
+        if self._child is None or self._child.closed or self._served == CELLS_A_PROCESS or self._serves != serves:
+            self.close()
+            visible = {"HYBRIDBENCH_TF_GPU": "1" if any(arm.gpu for arm in cell.arms) else "0"}
+            self._child = Child(serving(f"{__name__}:answer_atlas"), cell.threads, visible)
+            self._served, self._serves = 0, serves
+        self._served += 1
+        return accept(cell, STUDY, self._child.ask(asdict(cell), attempt.limit))
 
     def close(self) -> None:
-        """End the process, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.stdout.close()
-        self._errors.close()
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Where a run of the atlas is."""
-
-    cell: AtlasCell
-    number: int  #: of the cell among those to be measured, from 1
-    of: int
-    seconds_left: float
+        """End the process that is there."""
+        if self._child:
+            self._child.close()
 
 
 def run(
-    wanted: Sequence[AtlasCell],
-    store: RecordStore,
-    minutes: float | None = None,
-    told: Callable[[Turn], None] = lambda turn: None,
-) -> tuple[pd.DataFrame, list[AtlasCell]]:
+    wanted: Sequence[AtlasCell], store: RecordStore, minutes: float | None = None, report: Report = ignore
+) -> Outcome[AtlasCell]:
     """Time the cells that have no record yet, one at a time.
 
     Args:
         wanted: cells, from `cells`.
         store: where records are; a run that was cut off continues with what is missing.
-        minutes: a cell that is not expected to end within them is left for another run, and one that does not end is
-            stopped. Without them a cell is stopped where it takes far longer than expected, as on a busy machine.
-        told: called before every cell.
-
-    Returns:
-        The records of all cells that have one, and the cells for which there was no time.
+        minutes: time limit. Without one a cell is still stopped where it takes far longer than expected.
+        report: called before every cell.
 
     Raises:
         ConfigurationError: `minutes` is not a positive number.
-        TimingError: a cell could not be timed.
     """
     if minutes is not None and not 0 < minutes < math.inf:
         raise ConfigurationError(f"minutes is {minutes:g}, and has to be a positive number.")
-    store.folder.mkdir(parents=True, exist_ok=True)  # where it cannot be, nothing needs to be measured
-    missing = store.missing(wanted)
-    expected = {id(cell): expected_seconds(cell) for cell in missing}
-    begin = time.monotonic()
-    end = math.inf if minutes is None else begin + 60 * minutes - RESERVE_SECONDS
-    done, spent, left, process, served, serves = 0.0, 0.0, [], None, 0, (0, 0)
-    try:
-        for number, cell in enumerate(missing, 1):
-            # The estimate is for one machine: what was measured so far says how fast this one is.
-            pace = spent / done if done else 1.0
-            # A process never serves two passes: the repetitions of a cell are to differ in it.
-            fresh = process is None or served == CELLS_A_PROCESS or (cell.threads, cell.repetition) != serves
-            needed = pace * expected[id(cell)] + START_SECONDS * fresh
-            if time.monotonic() + needed > end:
-                left.append(cell)
-                continue
-            rest = sum(expected[id(other)] for other in missing[number - 1 :])
-            starts = START_SECONDS * (len(missing) - number + 1) / CELLS_A_PROCESS
-            seconds_left = min(pace * rest + starts, end - time.monotonic())
-            told(Turn(cell, number, len(missing), seconds_left))
-            if fresh:
-                if process:
-                    process.close()
-                process, served = _Process(cell.threads, any(arm.gpu for arm in cell.arms)), 0
-                serves = cell.threads, cell.repetition
-            start = time.monotonic()
-            most = min(SLOWEST_PACE * expected[id(cell)] + 10 * START_SECONDS, end - start)
-            try:
-                rows, proof = process.time(cell, most)
-            except TookTooLong:
-                left.append(cell)
-                process.close()
-                process = None
-                # It took at least so long: the next ones may too.
-                done, spent = done + expected[id(cell)], spent + time.monotonic() - start
-                continue
-            store.write(cell, rows, proof)
-            served += 1
-            done += expected[id(cell)]
-            # Starting may have gone faster than expected; no cell takes less than no time.
-            spent += max(time.monotonic() - start - START_SECONDS * fresh, FASTEST_PACE * expected[id(cell)])
-    finally:
-        if process:
-            process.close()
-    have = [cell for cell in wanted if store.has(cell)]
-    return store.read(have) if have else pd.DataFrame(), left
+    seconds = math.inf if minutes is None else 60 * minutes - RESERVE_SECONDS
+    with closing(_Processes()) as processes:
+        return Campaign(wanted, store, processes.time, expected_seconds, seconds, report).run()
 
 
-def _main(channel: TextIO) -> None:
-    for line in sys.stdin:
-        given = json.loads(line)
-        cell = AtlasCell(**{**given, "arms": tuple(Arm(**arm) for arm in given["arms"])})
-        proof, polls = None, []
-        if any(arm.gpu for arm in cell.arms):
-            with GpuWatch() as watch:
-                rows = _time_cell(cell, watch)
-            # Where every GPU arm was too slow the GPU did nothing that had to be proven.
-            if any(_BY_ARM[row["arm"]].route.gpu and "seconds" in row for row in rows):
-                proof, polls = watch.proof().as_dict(), watch.log
-        else:
-            rows = _time_cell(cell)
-        print(json.dumps({"rows": rows, "proof": proof, "polls": polls}), file=channel, flush=True)
-
-
-if __name__ == "__main__":
-    _main(answers())
+def answer_atlas(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a child answers that times an `AtlasCell`."""
+    return answer(given, AtlasCell, _time_cell)

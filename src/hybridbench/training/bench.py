@@ -8,7 +8,6 @@ in a process of its own (`hybridbench.measurement.interleave`), and the factorie
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,12 @@ from hybridbench import paths
 from hybridbench.design.constants import FALL_BACKS
 from hybridbench.design.workload import N_CLASSES, N_DIGITS, N_FEATURES
 from hybridbench.errors import BackendError, ConfigurationError
-from hybridbench.measurement.interleave import ArmFailed, ProcessArm, Worker, cores_for, interleave
+from hybridbench.measurement.campaign import Attempt, Campaign, Measured
+from hybridbench.measurement.child import ChildFailed
+from hybridbench.measurement.interleave import ProcessArm, Worker, cores_for, interleave
 from hybridbench.measurement.machine import available_cores
 from hybridbench.measurement.records import RecordStore
+from hybridbench.progress import Report, ignore
 from hybridbench.tasks import read_table
 
 STUDY = "bench"
@@ -188,12 +190,12 @@ def write_problem(cell: BenchCell, folder: Path) -> Path:
     return target
 
 
-def measure(cell: BenchCell, told: Callable[[int], None] = lambda process: None) -> list[dict[str, Any]]:
+def measure(cell: BenchCell, started: Callable[[int], None] = lambda process: None) -> list[dict[str, Any]]:
     """Measure one cell, whatever it takes.
 
     Args:
         cell: which.
-        told: called with the number of every round of processes that starts.
+        started: called with the number of every round of processes that starts, from 0.
 
     Returns:
         Rows with the columns of `interleave`; in the cells "memory" and "first_call" one row a process.
@@ -206,11 +208,11 @@ def measure(cell: BenchCell, told: Callable[[int], None] = lambda process: None)
         given["problem"] = str(write_problem(cell, folder))
         if cell.cell not in ("memory", "first_call"):
             return interleave(
-                cell.arms, cell.threads, cell.processes, cell.budget_seconds, given, packages=PACKAGES, told=told
+                cell.arms, cell.threads, cell.processes, cell.budget_seconds, given, packages=PACKAGES, started=started
             )
         rows = []
         for process in range(cell.processes):
-            told(process)
+            started(process)
             for arm in cell.arms:
                 rows += _memory(cell, arm, given) if cell.cell == "memory" else _first_call(cell, arm, given, process)
         return rows
@@ -227,19 +229,15 @@ def _single(
 ) -> list[dict[str, Any]]:
     """One process of an arm as one row: its fastest of `steps` steps, or where there are none its first call."""
     row: dict[str, Any] = {"arm": arm.name, "part": part, "process": process, "sample": 0, "calls": 1, "note": ""}
+    worker = None
     try:
-        worker = Worker(arm, cores_for(cell.threads), given, variables, PACKAGES)
-    except ArmFailed as failure:
-        return [{**row, "note": f"not measured: {failure}"}]
-    try:
-        seconds = worker.take(steps) if steps else [worker.ready["first_call_seconds"]]
-    except ArmFailed as failure:
-        return [{**row, "note": f"stopped: {failure}"}]
-    finally:
-        worker.close()
-    told = {name: worker.ready[name] for name in ("first_call_seconds", "import_seconds", "peak_memory_mib")}
+        with Worker(arm, cores_for(cell.threads), given, variables, PACKAGES) as worker:
+            seconds = worker.take(steps) if steps else [worker.ready["first_call_seconds"]]
+    except ChildFailed as failure:
+        return [{**row, "note": f"{'stopped' if worker else 'not measured'}: {failure}"}]
+    about = {name: worker.ready[name] for name in ("first_call_seconds", "import_seconds", "peak_memory_mib")}
     packages = json.dumps(worker.ready["packages"], sort_keys=True)
-    return [{**row, **told, "seconds": min(seconds), "packages": packages}]
+    return [{**row, **about, "seconds": min(seconds), "packages": packages}]
 
 
 def _memory(cell: BenchCell, arm: ProcessArm, given: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -267,37 +265,23 @@ def expected_seconds(cell: BenchCell) -> float:
     return cell.processes * (each + amplitudes / 2**15)
 
 
-@dataclass(frozen=True)
-class Turn:
-    """Where a run of the benchmark is."""
-
-    cell: BenchCell
-    number: int  #: of the cell among those to be measured, from 1
-    of: int
-    process: int  #: from 1
-    seconds_left: float
-
-
-def run(wanted: Sequence[BenchCell], store: RecordStore, told: Callable[[Turn], None] = lambda turn: None) -> pd.DataFrame:
+def run(wanted: Sequence[BenchCell], store: RecordStore, report: Report = ignore) -> pd.DataFrame:
     """Measure the cells that have no record yet, one at a time, and return the records of all as one table.
 
     Args:
         wanted: cells, from `cells`.
         store: where records are; a run that was cut off continues with the cells that are missing.
-        told: called at the start of every round of processes.
+        report: called at the start of every round of processes.
+
+    Raises:
+        TimingError: a cell could not be measured.
     """
-    missing = store.missing(wanted)
-    expected = {id(cell): expected_seconds(cell) for cell in missing}
-    begin, done = time.monotonic(), 0.0
-    for number, cell in enumerate(missing, 1):
-        left = sum(expected[id(other)] for other in missing[number - 1 :])
 
-        def say(process: int, cell: BenchCell = cell, number: int = number, left: float = left, done: float = done) -> None:
-            gone = process / cell.processes * expected[id(cell)]
-            # The estimate is for one machine: what was measured so far says how fast this one is.
-            pace = (time.monotonic() - begin) / (done + gone) if done + gone else 1.0
-            told(Turn(cell, number, len(missing), process + 1, pace * (left - gone)))
+    def take(cell: BenchCell, attempt: Attempt) -> Measured:
+        def started(process: int) -> None:
+            if process:  # the first is the cell's own start
+                attempt.report(process / cell.processes, f"process {process + 1} of {cell.processes}")
 
-        store.write(cell, measure(cell, say))
-        done += expected[id(cell)]
-    return store.read(wanted)
+        return measure(cell, started), None
+
+    return Campaign(wanted, store, take, expected_seconds, report=report).run().complete()

@@ -1,12 +1,11 @@
 """Arms of the CUDA engine and of the CPU engine beside it, from NumPy, without TensorFlow.
 
 A step is the circuit's expectation values and their gradients by all parameters, for a batch. The same circuits check the
-CUDA engine against `default.qubit` before anything is timed: `python -m hybridbench.training.engine_arms`.
+CUDA engine against `default.qubit` before anything is timed (`check`, in a process of its own).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -230,13 +229,9 @@ def differences(engine: str, sizes: tuple[tuple[int, int, int], ...] = CHECKED) 
     return rows
 
 
-def main() -> None:
-    """Print, as JSON, the CUDA engine's differences from `default.qubit` and its counters before and after."""
+def check(engine: str) -> dict[str, Any]:
+    """Differences of `engine`, "cuda", from `default.qubit`, and the counters of the CUDA engine before and after."""
     cuda = _cuda()
     before = cuda.counters()
-    rows = differences("cuda")
-    print(json.dumps({"differences": rows, "before": before, "after": cuda.counters()}))
-
-
-if __name__ == "__main__":
-    main()
+    rows = differences(engine)
+    return {"differences": rows, "before": before, "after": cuda.counters()}

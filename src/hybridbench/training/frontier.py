@@ -13,9 +13,9 @@ No time is taken here: a run may share the machine.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,10 @@ from hybridbench.design.constants import COSTS, DEPTHS
 from hybridbench.engine import cpu
 from hybridbench.engine.compiler import compile_tape
 from hybridbench.errors import ConfigurationError, check_name
+from hybridbench.measurement.campaign import Campaign
 from hybridbench.measurement.interleave import ProcessArm
 from hybridbench.measurement.records import RecordStore
+from hybridbench.progress import Report, ignore
 from hybridbench.training import bench
 
 STUDY = "frontier"
@@ -340,31 +342,16 @@ def configs(chosen: Sequence[str] = ()) -> list[Config]:
     return [config for name in chosen or CELLS for config in made[name]()]
 
 
-@dataclass(frozen=True)
-class Turn:
-    """Where a run is."""
-
-    config: Config
-    number: int  #: of the record among those to be made, from 1
-    of: int
-    seconds_left: float
-
-
-def run(wanted: Sequence[Config], store: RecordStore, told: Callable[[Turn], None] = lambda turn: None) -> pd.DataFrame:
+def run(wanted: Sequence[Config], store: RecordStore, report: Report = ignore) -> pd.DataFrame:
     """Make the records that are not there yet, one at a time, and return all of them as one table.
 
     Args:
         wanted: from `configs`.
         store: where records are; a run that was cut off goes on with what is missing.
-        told: called before each record is made.
+        report: called before each record is made.
+
+    Raises:
+        TimingError: a record could not be made.
     """
-    missing = store.missing(wanted)
-    total = sum(config.expected_seconds for config in missing)
-    begin, done = time.monotonic(), 0.0
-    for number, config in enumerate(missing, 1):
-        # The estimate is for one machine: what was made so far says how fast this one is.
-        pace = (time.monotonic() - begin) / done if done else 1.0
-        told(Turn(config, number, len(missing), pace * (total - done)))
-        store.write(config, config.measure())
-        done += config.expected_seconds
-    return store.read(wanted)
+    expected = attrgetter("expected_seconds")
+    return Campaign(wanted, store, lambda config, _: (config.measure(), None), expected, report=report).run().complete()

@@ -10,30 +10,28 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from hybridbench import paths
-from hybridbench.children import bound
 from hybridbench.design.routes import route_of
 from hybridbench.errors import ConfigurationError, check_name
 from hybridbench.measurement import evidence
+from hybridbench.measurement.campaign import Campaign, Outcome
+from hybridbench.measurement.child import Child, named, serving
 from hybridbench.measurement.machine import available_cores, this_machine
 from hybridbench.measurement.proof import gpu_facts, require_gpu
 from hybridbench.measurement.records import RecordStore
-from hybridbench.measurement.timing import Arm, TimeLimitReached, TimingCell, TimingError, measure
+from hybridbench.measurement.timing import Arm, TimingCell, TimingError, measure
+from hybridbench.progress import Report, ignore
 
 STUDY = "timing"
 PARTS = ("engine", "lightning", "tensorflow")
 MOST_MINUTES = 10.0
-#: So many cells in a row that fail end a part: what is missing is missing for the rest too.
-MOST_FAILURES = 3
 STEPS = "hybridbench.training.steps"
 ENGINE_ARMS = "hybridbench.training.engine_arms"
 #: Packages whose versions say by which route a GPU was reached.
@@ -64,26 +62,6 @@ class Part:
 
     name: str
     cells: tuple[TimingCell, ...]
-
-
-@dataclass
-class Progress:
-    """What a part has done."""
-
-    part: str
-    measured: list[str] = field(default_factory=list)  #: titles of the cells measured now
-    failed: dict[str, str] = field(default_factory=dict)  #: title → why there is no record
-    left: int = 0  #: cells without a record
-    out_of_time: bool = False  #: whether the last of `failed` was ended because the part's time was up
-
-
-#: Told before a cell: (cell's title, its number, number of cells, seconds that are probably left for the part).
-Told = Callable[[str, int, int, float], None]
-
-
-def title(cell: TimingCell) -> str:
-    """The cell in words."""
-    return f"{cell.cell}, {cell.n_qubits} qubits, {cell.n_layers} layers, batch {cell.batch_size}, {cell.threads} threads"
 
 
 # ------------------------------------------------------------------------------------------------------------------ the grid
@@ -324,21 +302,14 @@ def check_engine(seconds: float) -> dict[str, Any]:
         TimingError: a difference above the tolerance, no kernel launched, or a process that failed: nothing is timed then.
     """
     evidence.refuse_simulator(os.environ, ["engine, gpu"])
-    command = bound([sys.executable, "-m", ENGINE_ARMS])
-    try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=seconds)
-    except subprocess.TimeoutExpired as late:
-        raise TimeLimitReached(f"The check of the CUDA engine was stopped after {seconds:.0f} s.") from late
-    if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
-        raise TimingError(f"The CUDA engine could not be compared with default.qubit: {last}")
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    with named("The check of the CUDA engine against default.qubit"), Child(serving(f"{ENGINE_ARMS}:check")) as child:
+        found = child.ask("cuda", seconds)
     paths.append_line(folder() / "proof.jsonl", json.dumps({"check": "engine", **found}))
     return judge(found)
 
 
 def judge(found: dict[str, Any]) -> dict[str, float]:
-    """The largest difference by precision, of what `engine_arms.main` prints.
+    """The largest difference by precision, of what `engine_arms` answers.
 
     Raises:
         TimingError: a difference above its tolerance, or no kernel launched.
@@ -361,17 +332,14 @@ def judge(found: dict[str, Any]) -> dict[str, float]:
 
 
 def run_part(
-    name: str, minutes: float = MOST_MINUTES, told: Told = lambda *_: None, clock: Callable = time.monotonic
-) -> Progress:
+    name: str, minutes: float = MOST_MINUTES, report: Report = ignore, clock: Callable[[], float] = time.monotonic
+) -> Outcome[TimingCell]:
     """Measure the cells of a part that have no record, until they are done or the time is up.
-
-    A cell is started if it will probably be done in time, and ended if it is not. A cell that fails is left out, and the
-    part ends when several in a row fail.
 
     Args:
         name: one of `PARTS`.
         minutes: time limit, more than 0 and at most `MOST_MINUTES`.
-        told: called before every cell.
+        report: called before every cell.
         clock: seconds that pass.
 
     Raises:
@@ -381,42 +349,14 @@ def run_part(
     """
     if not 0 < minutes <= MOST_MINUTES:
         raise ConfigurationError(f"minutes is {minutes:g}; a part takes more than 0 and at most {MOST_MINUTES:g}.")
-    wanted = part(name)
+    cells, store = part(name).cells, RecordStore(STUDY)
     require_gpu()
     end = clock() + 60 * minutes
     write_machine()
-    store = RecordStore(STUDY)
-    missing = store.missing(wanted.cells)
-    done = Progress(name, left=len(missing))
-    if name == "engine" and missing:
+    if name == "engine" and store.missing(cells):
         check_engine(end - clock())
-    pace, failures = 1.0, 0  # pace: what cells took over what was estimated
-    for number, cell in enumerate(missing):
-        estimate, left = pace * estimated_seconds(cell), end - clock()
-        # The first one is tried whatever the estimate says, or a wrong estimate would keep it from ever being measured.
-        if left <= 0 or (estimate > left and number):
-            break
-        rest = pace * sum(map(estimated_seconds, missing[number:]))
-        told(title(cell), len(wanted.cells) - len(missing) + number + 1, len(wanted.cells), min(rest, left))
-        begin = clock()
-        try:
-            rows, proof = measure(cell, limit=left, log=folder() / "proof.jsonl")
-        except TimeLimitReached as late:
-            done.failed[title(cell)] = str(late)
-            done.out_of_time = True
-            break
-        except TimingError as error:
-            done.failed[title(cell)] = str(error)
-            failures += 1
-            if failures == MOST_FAILURES:
-                break
-            continue
-        failures = 0
-        store.write(cell, rows, proof)
-        done.measured.append(title(cell))
-        done.left -= 1
-        pace = 0.5 * pace + 0.5 * (clock() - begin) / estimated_seconds(cell)
-    return done
+    given = {"expected": estimated_seconds, "seconds": end - clock(), "report": report, "clock": clock}
+    return Campaign(cells, store, lambda cell, attempt: measure(cell, attempt.limit), **given).run()
 
 
 def measured_cells(names: Sequence[str] = PARTS) -> list[TimingCell]:

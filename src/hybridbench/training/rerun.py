@@ -10,7 +10,7 @@ import pandas as pd
 
 from hybridbench.errors import ConfigurationError, DataError
 from hybridbench.measurement.records import config_hash
-from hybridbench.progress import track
+from hybridbench.progress import Position, counter
 from hybridbench.training.config import TrialConfig
 from hybridbench.training.problems import MEASURES
 from hybridbench.training.trial import run_trial
@@ -77,7 +77,10 @@ def rerun(table: pd.DataFrame, n: int, seed: int = 0) -> pd.DataFrame:
     if seed < 0:
         raise ConfigurationError(f"seed is {seed}, and must be at least 0.")
     groups = [groups[i] for i in sorted(np.random.default_rng(seed).choice(len(groups), n, replace=False))]
-    return pd.DataFrame(
-        {**rows.iloc[0][about], "difference": difference(rows, pd.DataFrame(run_trial(config_of(rows))))}
-        for rows in track(groups, "again")
-    )
+    found = []
+    with counter("again") as report:
+        for done, rows in enumerate(groups):
+            report(Position(done, n))
+            gap = difference(rows, pd.DataFrame(run_trial(config_of(rows))))
+            found.append({**rows.iloc[0][about], "difference": gap})
+    return pd.DataFrame(found)

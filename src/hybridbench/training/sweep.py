@@ -29,10 +29,10 @@ import hybridbench
 from hybridbench import paths
 from hybridbench.children import environment
 from hybridbench.errors import BackendError, ConfigurationError, HybridbenchError
+from hybridbench.measurement.child import THREAD_VARIABLES
 from hybridbench.measurement.machine import provenance, this_machine
 from hybridbench.measurement.records import RecordStore, config_hash
-from hybridbench.measurement.timing import THREAD_VARIABLES
-from hybridbench.progress import counter, silent
+from hybridbench.progress import Position, counter, silent
 
 Config = TypeVar("Config")
 Rows = list[dict[str, Any]]
@@ -136,7 +136,7 @@ def run_plans(
     first = [(number, state.advance(number)) for number in range(len(plans))]
     if not state.total:
         return
-    with _pool(run, cluster, workers) as pool, counter(description) as told:
+    with _pool(run, cluster, workers) as pool, counter(description) as report:
 
         def submit(wanted: Iterable[tuple[int, Sequence[Config]]]) -> None:
             for number, configs in wanted:
@@ -145,10 +145,10 @@ def run_plans(
 
         submit(first)
         while state.done < state.total:
-            told(state.done, state.total, "")
+            report(Position(state.done, state.total))
             for config, rows in pool.next_results():
                 submit(state.arrived(config, rows))
-                told(state.done, state.total, "")
+                report(Position(state.done, state.total))
 
 
 def _is_address(cluster: str) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +16,7 @@ import typer
 from hybridbench.errors import HybridbenchError, plain
 
 if TYPE_CHECKING:
+    from hybridbench.measurement.campaign import Outcome
     from hybridbench.measurement.records import RecordStore
 
 app = typer.Typer(
@@ -142,6 +146,38 @@ def verdict_command() -> None:
     _finish(verdict.this_machines_rows())
 
 
+class Stopped(HybridbenchError):
+    """Ctrl-C, or the signal that ends a process."""
+
+    exit_code = STOPPED
+
+
+@contextmanager
+def _campaign(store: RecordStore, anew: Iterable[Any] = ()) -> Iterator[Path]:
+    """The build folder, for a run that makes records; those of `anew` are removed first.
+
+    Ctrl-C ends with a sentence that counts the records that are kept.
+    """
+    from hybridbench import lock
+
+    try:
+        with lock.build_folder() as build:
+            for config in anew:
+                store.path(config).unlink(missing_ok=True)
+            yield build
+    except KeyboardInterrupt:
+        kept = len(list(store.folder.glob("*.parquet")))
+        raise Stopped(f"Stopped. {kept} records are kept, and the same command goes on with what is missing.") from None
+
+
+def _say_written(text: str, files: Iterable[Path]) -> None:
+    from hybridbench import paths
+
+    print(text)
+    for file in files:
+        print(f"wrote {paths.relative(file)}")
+
+
 Cells = Annotated[
     str,
     typer.Option(
@@ -181,27 +217,16 @@ def bench_peers_command(cells: Cells = "", processes: Processes = 3, seconds: Se
 
 
 def _bench(peers: bool, names: str, processes: int, seconds: float, force: bool) -> None:
-    from hybridbench import lock, paths
     from hybridbench.measurement.records import RecordStore
+    from hybridbench.progress import print_position
     from hybridbench.report.bench import write
     from hybridbench.training import bench
-    from hybridbench.workflow.run import duration
-
-    def told(turn: bench.Turn) -> None:
-        left = f"about {duration(turn.seconds_left)} left"
-        where = f"[{turn.number}/{turn.of}] {turn.cell.title}, process {turn.process} of {turn.cell.processes}"
-        print(f"{where}, {left}", file=sys.stderr, flush=True)
 
     wanted = bench.cells(peers, names.split(), processes, seconds)
     store = RecordStore(bench.STUDY)
-    with lock.build_folder() as build:
-        if force:
-            for cell in wanted:
-                store.path(cell).unlink(missing_ok=True)
-        text, files = write(bench.run(wanted, store, told), build / "bench")
-    print(text)
-    for file in files:
-        print(f"wrote {paths.relative(file)}")
+    with _campaign(store, wanted if force else ()) as build:
+        text, files = write(bench.run(wanted, store, print_position), build / "bench")
+    _say_written(text, files)
 
 
 @app.command("gpu")
@@ -225,50 +250,43 @@ def gpu_command(
     hybridbench gpu --part engine --minutes 5
     """
     import time
+    from functools import partial
 
-    from hybridbench import lock, paths
+    from hybridbench import paths
     from hybridbench.measurement.proof import require_gpu
+    from hybridbench.measurement.records import RecordStore
+    from hybridbench.progress import duration, print_position
     from hybridbench.training import gpu
-    from hybridbench.workflow.run import duration
 
-    names = part or gpu.PARTS
+    names, store = part or gpu.PARTS, RecordStore(gpu.STUDY)
     for name in names:
         gpu.part(name)  # a wrong name stops before anything runs
     print(f"GPU: {'; '.join(require_gpu())}")
-    failed = 0
+    failed = False
     for name in names:
         begin = time.monotonic()
-
-        def told(cell: str, number: int, of: int, left: float, name: str = name) -> None:
-            print(f"[{name} {number}/{of}] {cell}: about {duration(left)} left", file=sys.stderr, flush=True)
-
         try:
-            with lock.build_folder():
-                done = gpu.run_part(name, minutes, told)
+            with _campaign(store):
+                outcome = gpu.run_part(name, minutes, partial(print_position, run=name))
         except gpu.TimingError as error:
             print(f"Part {name} was not run: {error}", file=sys.stderr)
-            failed += 1
+            failed = True
             continue
-        for cell, reason in done.failed.items():
-            print(f"[{name}] no record of {cell}: {reason}", file=sys.stderr)
-        rest = f"{done.left} are left: the same command goes on from there" if done.left else "the part is complete"
-        print(f"Part {name}: {len(done.measured)} cells in {duration(time.monotonic() - begin)}, {rest}.")
-        failed += len(done.failed) - done.out_of_time
-    store = paths.build_dir() / "records" / gpu.STUDY
-    print(f"Records are in {paths.relative(store)}, and what the driver said in {paths.relative(gpu.folder())}.")
+        print(f"Part {name}: {len(outcome.done)} cells in {duration(time.monotonic() - begin)}.{_unfinished(outcome)}")
+        failed |= bool(outcome.failed)
+    print(f"Records are in {paths.relative(store.folder)}, and what the driver said in {paths.relative(gpu.folder())}.")
     if failed:
         raise typer.Exit(1)
 
 
-class Stopped(HybridbenchError):
-    """Ctrl-C, or the signal that ends a process."""
-
-    exit_code = STOPPED
-
-
-def _stopped(store: RecordStore) -> Stopped:
-    kept = len(list(store.folder.glob("*.parquet")))
-    return Stopped(f"Stopped. {kept} records are kept, and the same command goes on with what is missing.")
+def _unfinished(outcome: Outcome) -> str:
+    """What a campaign left for another run, as a sentence; what failed goes to standard error."""
+    for config, reason in outcome.failed:
+        print(f"No record of {config.title}: {reason}", file=sys.stderr)
+    if not outcome.left:
+        return "" if outcome.failed else " Nothing is left."
+    config, reason = outcome.left[0]
+    return f" {len(outcome.left)} more are left: the same command goes on with them. The first, {config.title}: {reason}"
 
 
 @app.command("measure")
@@ -296,46 +314,37 @@ def measure_command(
 
     hybridbench measure --full
     """
-    from hybridbench import lock, paths
+    from hybridbench import paths
     from hybridbench.analysis import costs
     from hybridbench.analysis.tables import Number
     from hybridbench.errors import ConfigurationError
     from hybridbench.measurement.records import RecordStore
     from hybridbench.measurement.timing import TimingError
+    from hybridbench.progress import print_position
     from hybridbench.training import atlas
-    from hybridbench.workflow.run import duration
 
     if threads and not full:
         raise ConfigurationError("--threads goes with --full: the short measurement uses all cores.")
-
-    def told(turn: atlas.Turn) -> None:
-        left = f"about {duration(turn.seconds_left)} left"
-        print(f"[{turn.number}/{turn.of}] {turn.cell.title}, {left}", file=sys.stderr, flush=True)
-
     store = RecordStore(atlas.STUDY)
     routes, missing = atlas.usable_routes()
     for why in dict.fromkeys(missing.values()):
         arms = "; ".join(arm for arm, other in missing.items() if other == why)
         print(f"Not measured here, {why}: {arms}.", file=sys.stderr)
     limit = minutes if minutes is not None or full else 5.0
-    try:
-        with lock.build_folder():
-            table, left = atlas.run(atlas.cells(full, threads, routes), store, limit, told)
-    except KeyboardInterrupt:
-        raise _stopped(store) from None
-    if not next(store.folder.glob("*.parquet"), None):
-        raise TimingError(
-            f"{limit:g} minutes were too short for a single cell, and nothing was recorded: give more --minutes."
-        )
-    print(f"{len(list(store.folder.glob('*.parquet')))} records of cells are in {paths.relative(store.folder)}.")
-    if left:
-        why = f"did not fit into {limit:g} minutes" if limit else "took far longer than expected, as on a busy machine"
-        print(f"{len(left)} more {why}: the same command goes on with them.")
+    with _campaign(store):
+        outcome = atlas.run(atlas.cells(full, threads, routes), store, limit, print_position)
+    rest, kept = _unfinished(outcome), len(list(store.folder.glob("*.parquet")))
+    if not kept and not outcome.failed:
+        raise TimingError(f"Nothing was recorded: give more than {limit:g} --minutes.{rest}")
+    print(f"{kept} records of cells are in {paths.relative(store.folder)}.{rest}")
+    table = outcome.table()
     checked = costs.validate(costs.models(table)) if len(table) else table
     if len(checked):
         share = Number.of(costs.share_within(checked)).text
         print(f"The cost model predicts {share} of {len(checked)} held-out times to within a factor of {costs.WITHIN:g}.")
     print("Ask them with 'hybridbench recommend --qubits 8 --batch 32 --layers 2 --source build'.")
+    if outcome.failed:
+        raise typer.Exit(1)
 
 
 @app.command("study")
@@ -377,7 +386,7 @@ def study_command(
     worker runs what a scheduler sends. Use one in a closed network only, or through SSH ('ssh -L 8786:localhost:8786 host'),
     or with Dask's TLS certificates and an address 'tls://host:8786'.
     """
-    from hybridbench import lock, paths
+    from hybridbench import paths
     from hybridbench.errors import ConfigurationError
     from hybridbench.measurement.records import RecordStore
     from hybridbench.training import study, trial
@@ -391,10 +400,8 @@ def study_command(
         )
     store = RecordStore(study.STUDY)
     try:
-        with lock.build_folder():
+        with _campaign(store):
             run_plans(store, plans, trial.run_trial, study.STUDY, scheduler or "local", workers)
-    except KeyboardInterrupt:
-        raise _stopped(store) from None
     except SweepError as error:
         for note in getattr(error, "__notes__", []):
             print(note, file=sys.stderr)
@@ -421,26 +428,16 @@ def frontier_command(
 
     hybridbench frontier --cell gradient
     """
-    from hybridbench import lock, paths
     from hybridbench.measurement.records import RecordStore
+    from hybridbench.progress import print_position
     from hybridbench.report.gallery import write_frontier
     from hybridbench.training import frontier
-    from hybridbench.workflow.run import duration
-
-    def told(turn: frontier.Turn) -> None:
-        left = f"about {duration(turn.seconds_left)} left"
-        print(f"[{turn.number}/{turn.of}] {turn.config.title}, {left}", file=sys.stderr, flush=True)
 
     wanted = frontier.configs(cell or ())
     store = RecordStore(frontier.STUDY)
-    with lock.build_folder() as build:
-        if force:
-            for config in wanted:
-                store.path(config).unlink(missing_ok=True)
-        text, files = write_frontier(frontier.run(wanted, store, told), build / "frontier")
-    print(text)
-    for file in files:
-        print(f"wrote {paths.relative(file)}")
+    with _campaign(store, wanted if force else ()) as build:
+        text, files = write_frontier(frontier.run(wanted, store, print_position), build / "frontier")
+    _say_written(text, files)
 
 
 @app.command("rerun")
@@ -633,8 +630,6 @@ def ship_command(
 
     hybridbench ship timing --from build-of-the-gpu-machine
     """
-    from pathlib import Path
-
     import pandas as pd
 
     from hybridbench import lock, paths

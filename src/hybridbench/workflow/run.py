@@ -36,6 +36,7 @@ from hybridbench import lock, paths
 from hybridbench.children import bound, environment
 from hybridbench.errors import BackendError, HybridbenchError, check_name
 from hybridbench.measurement.checksums import SUMS
+from hybridbench.progress import duration
 from hybridbench.workflow import parameters, profiles
 
 KERNEL = "python3"
@@ -315,14 +316,6 @@ def _failure(step: Step, error: PapermillExecutionError | RuntimeError, partial:
         f"Its outputs up to there are in {paths.relative(partial)}; no later notebook ran. "
         "Run the same command again to continue from this one."
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: "48 s", "3 min 20 s", "1 h 04 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class _Left(ProgressColumn):

@@ -12,6 +12,7 @@ from rich.table import Table
 from hybridbench import paths
 from hybridbench.errors import DataError
 from hybridbench.measurement import schema
+from hybridbench.progress import duration
 from hybridbench.workflow import parameters, profiles, run
 from hybridbench.workflow.terminal import cells
 
@@ -61,7 +62,7 @@ def show(profile: str = "quick", console: Console | None = None) -> None:
     notebooks = Table("notebook", "status", "last run", title=f"Profile {profile}")
     for step in run.plan(profile, profiles.load(profile)):
         style = {"done": "green", "out of date": "yellow", "missing": "red"}[step.status]
-        took = run.duration(step.last_seconds) if step.last_seconds is not None else "-"
+        took = duration(step.last_seconds) if step.last_seconds is not None else "-"
         notebooks.add_row(step.notebook, f"[{style}]{step.status}[/{style}]", took)
     found = Table("study", "build: files", "rows", "shipped: files", "rows", title="Records")
     for row in records():
