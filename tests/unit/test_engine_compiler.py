@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridbench.engine import compiler
 from hybridbench.engine.compiler import UnsupportedCircuit, compile_tape, structure_key, supports
+from hybridbench.engine.compiler import gates as compiler
 from hybridbench.engine.program import Kind
 from hybridbench.errors import HybridbenchError
 from hybridbench.stack import import_tensorflow
