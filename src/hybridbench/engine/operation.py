@@ -17,12 +17,12 @@ import llvmlite.binding
 import numpy as np
 
 from hybridbench.engine import encoding as E
-from hybridbench.engine import kernels as K
 from hybridbench.engine.cpu import POOL, engine, n_threads
-from hybridbench.engine.native import INT, NOTHING, WORD, External, machine_code
+from hybridbench.engine.cpu.kernels import call as K
+from hybridbench.engine.cpu.native import INT, NOTHING, WORD, External, machine_code
+from hybridbench.engine.cpu.simd import call, pointer
 from hybridbench.engine.once import once
 from hybridbench.engine.program import Kind, Program
-from hybridbench.engine.simd import call, pointer
 from hybridbench.measurement.machine import available_memory_bytes
 from hybridbench.stack import import_tensorflow
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 import math
 
 from hybridbench.engine import encoding as E
-from hybridbench.engine.native import INT, NOTHING, WORD, External
-from hybridbench.engine.simd import (
+from hybridbench.engine.cpu.native import INT, NOTHING, WORD, External
+from hybridbench.engine.cpu.simd import (
     LANES,
     address_of,
     any_beyond,

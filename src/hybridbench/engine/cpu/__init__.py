@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from hybridbench.engine import kernels as K
 from hybridbench.engine.backends import check_memory
+from hybridbench.engine.cpu.kernels import call as K
+from hybridbench.engine.cpu.native import DOUBLE, FLOAT, WORD, machine_code
+from hybridbench.engine.cpu.simd import LANES
 from hybridbench.engine.encoding import encode
-from hybridbench.engine.native import DOUBLE, FLOAT, WORD, machine_code
 from hybridbench.engine.once import once
 from hybridbench.engine.program import Kind, Program
-from hybridbench.engine.simd import LANES
 from hybridbench.errors import ConfigurationError, MemoryEstimateError, check_name
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_double)
