@@ -18,7 +18,7 @@ from test_engine_compiler import BATCH, circuits, strongly_entangling, unitary, 
 
 from hybridbench.engine import backends, cpu, operation
 from hybridbench.engine.compiler import compile_tape
-from hybridbench.engine.cpu.kernels import call as layout
+from hybridbench.engine.cpu.kernels import layout
 from hybridbench.engine.program import Angle, Kind
 from hybridbench.errors import ConfigurationError, MemoryEstimateError
 from hybridbench.stack import import_tensorflow

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridbench.engine.cpu import native
-from hybridbench.engine.cpu.kernels import call as layout
+from hybridbench.engine.cpu.kernels import angles, layout
 from hybridbench.engine.cpu.native import BYTE, DOUBLE, FLOAT, INT, NOTHING, WORD, External, machine_code
 from hybridbench.engine.cpu.simd import (
     LANES,
@@ -258,7 +258,7 @@ def _single(numbers, x, y):
 
 def _turned(x, cosine, sine, n):
     for i in range(0, n, 16):
-        c, s = layout._cos_sin(load(x, i))
+        c, s = angles.cos_sin(load(x, i))
         store(cosine, i, c)
         store(sine, i, s)
 
