@@ -30,7 +30,7 @@ def engine_on_tensors(name: str) -> Any:
     if name == "cpu":
         from hybridbench.engine import operation as found
     elif name == "cuda":
-        from hybridbench.engine import cuda_operation as found
+        from hybridbench.engine.cuda import operation as found
     else:
         from hybridbench.engine import tensorflow as found
     return found

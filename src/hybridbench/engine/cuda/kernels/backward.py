@@ -25,7 +25,7 @@ import numpy as np
 from numba import cuda
 
 from hybridbench.engine import encoding as E
-from hybridbench.engine import passes as P
+from hybridbench.engine.cuda import passes as P
 
 #: Words of the header of a pass.
 (

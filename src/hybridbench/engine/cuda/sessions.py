@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from hybridbench.engine import encoding as E
-from hybridbench.engine import passes as P
 from hybridbench.engine.cpu import REAL, checked, with_phase, with_phase_gradient
+from hybridbench.engine.cuda import passes as P
 from hybridbench.engine.encoding import encode
 from hybridbench.engine.program import Angle, Kind, Program
 from hybridbench.errors import BackendError, ConfigurationError, MemoryEstimateError, StackError, check_name
@@ -103,7 +103,7 @@ def synchronize() -> None:
 
 
 def _all_kernels() -> list[Any]:
-    from hybridbench.engine import cuda_kernels as K
+    from hybridbench.engine.cuda.kernels import backward as K
 
     plain = [
         K.collect,
@@ -171,7 +171,7 @@ class Session:
         for_states: bool = False,
     ) -> None:
         self._cuda = require()
-        from hybridbench.engine import cuda_kernels as K
+        from hybridbench.engine.cuda.kernels import backward as K
 
         self._K, self.program, self.batch, self.precision = K, program, batch, precision
         self._kernels = K.kernels(check_name("precision", precision, REAL))
@@ -431,7 +431,7 @@ class _Plan:
         self.sample_blocks = -(-session.batch // self._samples)
 
     def upload(self, cuda: ModuleType, starts: bool, ends: bool, from_probabilities: bool, first: bool) -> None:
-        from hybridbench.engine import cuda_kernels as K
+        from hybridbench.engine.cuda.kernels import backward as K
 
         code, one = self._code, self._pass
         bits = len(one.vectors)

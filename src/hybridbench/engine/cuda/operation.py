@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hybridbench.engine import cuda, dlpack
+from hybridbench.engine import cuda
+from hybridbench.engine.cuda import dlpack
 from hybridbench.engine.program import Kind, Program
 from hybridbench.errors import ConfigurationError
 from hybridbench.stack import import_tensorflow

@@ -1,0 +1,1 @@
+"""The CUDA engine's kernels."""
