@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridbench.engine import compiler
-from hybridbench.engine.compiler import UnsupportedCircuit, compile_tape, structure_key, supports
+from hybridbench.engine.compiler import UnsupportedCircuit, compile_tape, structure_key, supports, tapes
+from hybridbench.engine.compiler.instructions import Y
 from hybridbench.engine.program import Kind
 from hybridbench.errors import HybridbenchError
 from hybridbench.stack import import_tensorflow
@@ -291,7 +291,7 @@ def test_rotations_that_no_output_sees_are_dropped():
     turns = [qml.Rot(0.1, 0.2, 0.3, wires=w) for w in range(4)]
     circuit = [*turns, qml.CNOT([0, 1]), qml.CNOT([2, 3]), *turns]
     program = assert_same_expectations(circuit, [qml.Z(1)], range(4))
-    assert [[[r.axis for r in run.rotations] for run in layer.runs] for layer in program.layers] == [[[compiler.Y]], []]
+    assert [[[r.axis for r in run.rotations] for run in layer.runs] for layer in program.layers] == [[[Y]], []]
     both = assert_same_expectations(circuit, [qml.X(1) @ qml.Z(3)], range(4))
     assert len(both.layers[0].runs) == 2
     assert len(assert_same_state(circuit, range(4)).layers[0].runs) == 4
@@ -367,8 +367,8 @@ def test_equal_structures_share_a_program_and_others_do_not():
 
 
 def test_the_caches_are_bounded(monkeypatch):
-    monkeypatch.setattr(compiler, "CACHE_SIZE", 4)
-    cache = compiler._Cache()
+    monkeypatch.setattr(tapes, "CACHE_SIZE", 4)
+    cache = tapes._Cache()
     for i in range(10):
         assert cache.get(i, lambda i=i: i) == i
         assert cache.get(0, lambda: 0) == 0  # used again and again, so it stays

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from pennylane.ops.functions import bind_new_parameters
 from test_engine_compiler import BATCH, circuits, strongly_entangling, unitary, values
 
-from hybridbench.engine import backends, cpu, kernels, operation
+from hybridbench.engine import backends, cpu, operation
 from hybridbench.engine.compiler import compile_tape
+from hybridbench.engine.cpu.kernels import layout
 from hybridbench.engine.program import Angle, Kind
 from hybridbench.errors import ConfigurationError, MemoryEstimateError
 from hybridbench.stack import import_tensorflow
@@ -192,8 +193,8 @@ def modes(monkeypatch):
 
         def run(table, one):
             failed = function(table, one)
-            words = (ctypes.c_int64 * kernels.WORDS).from_address(table)
-            found.append((words[kernels.THREADS], words[kernels.TOGETHER]))
+            words = (ctypes.c_int64 * layout.WORDS).from_address(table)
+            found.append((words[layout.THREADS], words[layout.TOGETHER]))
             return failed
 
         return run

@@ -14,8 +14,8 @@ import numpy as np
 import pennylane as qml
 import pytest
 
-from hybridbench.engine import dlpack, passes
 from hybridbench.engine.compiler import compile_tape
+from hybridbench.engine.cuda import dlpack, passes
 from hybridbench.engine.encoding import parity
 from hybridbench.errors import ConfigurationError
 from hybridbench.stack import import_tensorflow
@@ -286,9 +286,9 @@ def test_tiles_cover_every_amplitude_once_and_hold_their_gates(n, tile, low):
 
 def test_the_cost_model_counts_the_engines_tiles():
     from hybridbench.analysis.costs import TILE
-    from hybridbench.engine import cuda
+    from hybridbench.engine.cuda.sessions import LOW_BITS, TILE_BITS
 
-    assert {name: (cuda.TILE_BITS[name], cuda.LOW_BITS[name]) for name in TILE} == TILE
+    assert {name: (TILE_BITS[name], LOW_BITS[name]) for name in TILE} == TILE
 
 
 def test_a_tile_without_room_for_a_gate():

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridbench.engine import kernels, native
-from hybridbench.engine.native import BYTE, DOUBLE, FLOAT, INT, NOTHING, WORD, External, machine_code
-from hybridbench.engine.simd import (
+from hybridbench.engine.cpu import native
+from hybridbench.engine.cpu.kernels import angles, layout
+from hybridbench.engine.cpu.native import BYTE, DOUBLE, FLOAT, INT, NOTHING, WORD, External, machine_code
+from hybridbench.engine.cpu.simd import (
     LANES,
     count_up,
     exchange,
@@ -167,7 +168,7 @@ def _several(out, real, a, x):
 
 
 def _constants(out, real, a):
-    out[0], out[1] = SEVEN * a, np.int64(1) << kernels.TABLE_BITS
+    out[0], out[1] = SEVEN * a, np.int64(1) << layout.TABLE_BITS
     real[0], real[1] = a * math.pi, HALF
     real[2] = a / 3
     real[3] = SEVEN / 2 - a
@@ -257,7 +258,7 @@ def _single(numbers, x, y):
 
 def _turned(x, cosine, sine, n):
     for i in range(0, n, 16):
-        c, s = kernels._cos_sin(load(x, i))
+        c, s = angles.cos_sin(load(x, i))
         store(cosine, i, c)
         store(sine, i, s)
 
@@ -728,6 +729,9 @@ def test_other_sources_are_compiled_anew(process, folder, monkeypatch, tmp_path)
     states.append(digest(copy))
     (copy / "c.txt").write_text("no source")
     assert states[0] != states[1] == digest(copy)
+    (copy / "d").mkdir()
+    (copy / "d" / "e.py").write_text("E = 1\n")
+    assert digest(copy) not in states
     for state in states:
         monkeypatch.setattr(native, "_state_of", lambda _, state=state: state)
         before = process(3)[1]
@@ -838,9 +842,7 @@ def test_a_file_under_another_key_is_not_run(process, folder, monkeypatch, tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))
     assert process(3) == (9, 2)
     assert path.read_bytes() != forged
-    path.write_bytes(
-        native.hashlib.sha256(native._state_of(Path(native.__file__).parent) + forged[32:]).digest() + forged[32:]
-    )
+    path.write_bytes(native.hashlib.sha256(native._state_of(native.SOURCES) + forged[32:]).digest() + forged[32:])
     assert process(3) == (9, 3)
 
 

@@ -347,9 +347,9 @@ def _module_of(engine: str) -> ModuleType:
 
         return tensorflow
     if engine == "cuda":
-        from hybridbench.engine import cuda_operation
+        from hybridbench.engine.cuda import operation
 
-        return cuda_operation
+        return operation
     from hybridbench.engine import operation
 
     return operation

@@ -1,7 +1,7 @@
 """A program as one array of 64-bit words, for machine code to walk through. Real numbers are stored as the bits of float64.
 
 The array holds no addresses, so that it can be an attribute of a graph. Its layout is the constants below; `encode` writes
-it and `hybridbench.engine.kernels` reads it.
+it and `hybridbench.engine.cpu.kernels` reads it.
 """
 
 from __future__ import annotations

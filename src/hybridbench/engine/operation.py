@@ -17,12 +17,12 @@ import llvmlite.binding
 import numpy as np
 
 from hybridbench.engine import encoding as E
-from hybridbench.engine import kernels as K
 from hybridbench.engine.cpu import POOL, engine, n_threads
-from hybridbench.engine.native import INT, NOTHING, WORD, External, machine_code
+from hybridbench.engine.cpu.kernels import layout as K
+from hybridbench.engine.cpu.native import INT, NOTHING, WORD, External, machine_code
+from hybridbench.engine.cpu.simd import call, pointer
 from hybridbench.engine.once import once
 from hybridbench.engine.program import Kind, Program
-from hybridbench.engine.simd import call, pointer
 from hybridbench.measurement.machine import available_memory_bytes
 from hybridbench.stack import import_tensorflow
 
@@ -121,7 +121,7 @@ def _compute(kernel: int, context: int) -> None:
         ctx[K.INITIAL], ctx[K.INITIAL_ROWS] = _data(tensors[2]), rows
     if problem < 0 and k[IS_BACKWARD] and _count(tensors[4]) != batch * (size if k[IS_STATE] else n_outputs):
         problem = 3
-    q = K._lane_qubits(code, batch)
+    q = K.lane_qubits(code, batch)
     samples = np.int64(16) >> q
     kept_bytes = (batch + samples - 1) // samples * (size >> q) * 32 * itemsize
     # Two states of a block for each thread, the kept ones, and results where they are states.

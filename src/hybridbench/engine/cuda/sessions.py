@@ -1,13 +1,7 @@
-"""The CUDA engine: the CPU engine's functions on an NVIDIA GPU, for NumPy arrays, with whole batches in few launches.
-
-Asked for a GPU that is not there it raises; it never computes anywhere else. `NUMBA_ENABLE_CUDASIM=1`, set before Python
-starts, runs the same kernels on numba's simulator: for tests, slowly, and named as what it is in `counters`.
-"""
+"""Sessions: programs on the GPU for batches of one size, with their buffers and launches."""
 
 from __future__ import annotations
 
-import importlib.util
-import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import count
@@ -18,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from hybridbench.engine import encoding as E
-from hybridbench.engine import passes as P
-from hybridbench.engine.cpu import REAL, checked, with_phase, with_phase_gradient
+from hybridbench.engine.cpu import REAL
+from hybridbench.engine.cuda import passes as P
+from hybridbench.engine.cuda.gpu import Counters, require, simulated
 from hybridbench.engine.encoding import encode
 from hybridbench.engine.program import Angle, Kind, Program
-from hybridbench.errors import BackendError, ConfigurationError, MemoryEstimateError, StackError, check_name
-from hybridbench.stack import NUMBA_CUDA, check_package
+from hybridbench.errors import ConfigurationError, MemoryEstimateError, check_name
 
 #: Shared memory that every NVIDIA GPU gives a block of threads without asking, bytes.
 SHARED_BYTES = 48 * 1024
@@ -36,89 +30,7 @@ MAX_TILE_BLOCKS = 1024
 MAX_GRID = 4096  #: blocks of threads for one sample, or for one layer's phases
 SESSIONS = 8  #: whose buffers are kept
 _RUNS = count(1)
-SIMULATOR = "numba's simulator of a GPU"
-
-
 LOCK = RLock()  #: sessions are shared: whoever works with one holds it
-
-
-class _Counters:
-    """What this process had the GPU do."""
-
-    launches = 0
-    device = ""
-
-
-# ------------------------------------------------------------------------------------------------------------- the device
-
-
-@lru_cache
-def require() -> ModuleType:
-    """numba's CUDA interface, with a GPU behind it.
-
-    Raises:
-        BackendError: numba-cuda is not installed, or finds no NVIDIA GPU that it can use.
-    """
-    if importlib.util.find_spec("numba") is None or importlib.util.find_spec("numba.cuda") is None:
-        raise BackendError(
-            "The CUDA engine needs numba-cuda, which is not installed. Nothing ran; install the packages of "
-            "requirements-gpu.lock, or use engine='cpu'."
-        )
-    try:
-        check_package("numba-cuda", "which compiles the kernels of the CUDA engine", least=NUMBA_CUDA)
-    except StackError as error:
-        raise BackendError(f"{error} Nothing ran.") from error
-    from numba import cuda
-    from numba.core.errors import NumbaPerformanceWarning
-
-    # Small batches are small grids; that is not for users to hear of.
-    warnings.filterwarnings("ignore", message="Grid size", category=NumbaPerformanceWarning)
-    try:
-        name = cuda.get_current_device().name if not simulated() else SIMULATOR
-    except (cuda.cudadrv.error.CudaSupportError, cuda.cudadrv.driver.CudaAPIError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split()).rstrip(" .:)")[:200]
-        raise BackendError(f"The CUDA engine found no NVIDIA GPU ({reason}). Nothing ran; use engine='cpu'.") from error
-    _Counters.device = name.decode() if isinstance(name, bytes) else str(name)
-    return cuda
-
-
-def simulated() -> bool:
-    """Whether numba's simulator stands in for a GPU, as NUMBA_ENABLE_CUDASIM asks."""
-    from numba import config
-
-    return bool(config.ENABLE_CUDASIM)
-
-
-def counters() -> dict[str, Any]:
-    """Name of the device, kernels launched so far by this engine, and kernels compiled so far."""
-    compiled = 0
-    if _Counters.launches and not simulated():
-        compiled = sum(len(kernel.overloads) for kernel in _all_kernels())
-    return {"device": _Counters.device, "launches": _Counters.launches, "compilations": compiled}
-
-
-def synchronize() -> None:
-    """Wait until the GPU has done all it was told."""
-    require().synchronize()
-
-
-def _all_kernels() -> list[Any]:
-    from hybridbench.engine import cuda_kernels as K
-
-    plain = [
-        K.collect,
-        K.add_up,
-        K.shared_gradients,
-        K.sample_gradients,
-        K.add_blocks,
-        K.outputs,
-        K.measure_off_diagonal,
-        K.start_adjoint,
-    ]
-    return plain + [kernel for precision in REAL for kernel in vars(K.kernels(precision)).values()]
-
-
-# ---------------------------------------------------------------------------------------------------------------- sessions
 
 
 def memory_bytes(program: Program, batch: int, precision: str) -> int:
@@ -171,10 +83,10 @@ class Session:
         for_states: bool = False,
     ) -> None:
         self._cuda = require()
-        from hybridbench.engine import cuda_kernels as K
+        from hybridbench.engine.cuda.kernels import kernels, sums
 
-        self._K, self.program, self.batch, self.precision = K, program, batch, precision
-        self._kernels = K.kernels(check_name("precision", precision, REAL))
+        self._K, self.program, self.batch, self.precision = sums, program, batch, precision
+        self._kernels = kernels(check_name("precision", precision, REAL))
         real = REAL[precision]
         tile_bits, low_bits = tile_bits or TILE_BITS[precision], LOW_BITS[precision] if low_bits is None else low_bits
         self._check_memory()
@@ -277,7 +189,7 @@ class Session:
         return buffer
 
     def _launch(self, kernel: Any, blocks: Any, threads: int, *arguments: Any, shared_bytes: int = 0) -> None:
-        _Counters.launches += 1
+        Counters.launches += 1
         kernel[blocks, threads, 0, shared_bytes](*arguments)
 
     @property
@@ -431,7 +343,7 @@ class _Plan:
         self.sample_blocks = -(-session.batch // self._samples)
 
     def upload(self, cuda: ModuleType, starts: bool, ends: bool, from_probabilities: bool, first: bool) -> None:
-        from hybridbench.engine import cuda_kernels as K
+        from hybridbench.engine.cuda.kernels import layout as K
 
         code, one = self._code, self._pass
         bits = len(one.vectors)
@@ -516,92 +428,3 @@ def _physical_of_wire_order(program: Program) -> np.ndarray:
 def session(program: Program, batch: int, precision: str, for_states: bool = False) -> Session:
     """A session that is kept for the next call of the same size."""
     return Session(program, batch, precision, for_states=for_states)
-
-
-# --------------------------------------------------------------------------------------- the interface of the CPU engine
-
-
-def expectations(
-    program: Program, shared: np.ndarray, sample: np.ndarray, precision: str = "complex64", initial: np.ndarray | None = None
-) -> np.ndarray:
-    """Expectation values (batch, n_outputs); arguments and errors as in `cpu.expectations`; BackendError without a GPU."""
-    with LOCK:
-        return _started(program, shared, sample, precision, initial).measure().copy_to_host()
-
-
-def expectations_vjp(
-    program: Program,
-    shared: np.ndarray,
-    sample: np.ndarray,
-    cotangent: np.ndarray,
-    precision: str = "complex64",
-    initial: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Gradients of sum(cotangent * expectations) by the adjoint method, as `cpu.expectations_vjp`."""
-    wanted = (len(sample), len(program.outputs))
-    if np.shape(cotangent) != wanted:
-        raise ConfigurationError(f"The cotangent has the shape {np.shape(cotangent)}, and the results have {wanted}.")
-    with LOCK:
-        one = _started(program, shared, sample, precision, initial)
-        gradients = one.gradients(np.ascontiguousarray(cotangent, REAL[precision]))
-        return *gradients, None if program.product is not None else one.initial_gradient()
-
-
-def state(
-    program: Program, shared: np.ndarray, sample: np.ndarray, precision: str = "complex64", initial: np.ndarray | None = None
-) -> np.ndarray:
-    """State vectors with their global phase, (batch, 2**n_qubits) in wire order, as `cpu.state`."""
-    with LOCK:
-        amplitudes = _started(program, shared, sample, precision, initial, True).states()
-    return with_phase(program, shared, sample, amplitudes)
-
-
-def state_vjp(
-    program: Program,
-    shared: np.ndarray,
-    sample: np.ndarray,
-    cotangent: np.ndarray,
-    precision: str = "complex64",
-    initial: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Gradients of sum(real(conj(cotangent) * state)), as `cpu.state_vjp`."""
-
-    def pull(cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        one = _started(program, shared, sample, precision, initial, True)
-        one.start_adjoint_from(np.ascontiguousarray(cotangent, precision))
-        gradients = one.gradients(None)
-        return *gradients, None if program.product is not None else one.initial_gradient()
-
-    def amplitudes() -> np.ndarray:
-        return _started(program, shared, sample, precision, initial, True).states()
-
-    with LOCK:
-        return with_phase_gradient(program, shared, sample, cotangent, pull, amplitudes)
-
-
-def _started(
-    program: Program, shared: Any, sample: Any, precision: str, initial: np.ndarray | None, for_states: bool = False
-) -> Session:
-    """A session with the states after the last gate."""
-    require()
-    shared, sample, initial = checked(program, shared, sample, precision, initial)
-    found = session(program, len(sample), precision, for_states)
-    if initial is not None:
-        found.start_from(initial)
-    found.load(shared, sample)
-    found.run()
-    return found
-
-
-__all__ = [
-    "Session",
-    "counters",
-    "expectations",
-    "expectations_vjp",
-    "memory_bytes",
-    "require",
-    "simulated",
-    "state",
-    "state_vjp",
-    "synchronize",
-]

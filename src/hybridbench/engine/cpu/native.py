@@ -4,7 +4,7 @@ numba compiles the same functions to the same speed, but takes 12 s of CPU time 
 passing each helper function through LLVM on its own. This one knows a few types and no objects, writes one LLVM module for
 an entry function and all that it calls (0.1 s), and lets LLVM optimise that once (2 s).
 
-The language: functions of one module, with `if`, `while`, `for ... in range(...)`, arithmetic, comparisons, calls of other
+The language: functions of any module, with `if`, `while`, `for ... in range(...)`, arithmetic, comparisons, calls of other
 such functions, and of `Intrinsic` and `External` ones. Names outside a function are constants. A value is a 64-bit integer,
 a float32 or float64, a vector of simd.LANES of them, an address with the type of what lies there (indexed like an array,
 never checked), or a tuple of those (to return several). What differs from Python: integers must stay within 64 bits and
@@ -56,6 +56,7 @@ _CONSTANT = {
 _COMPARISON = {ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
 _LIBM = {math.sin: "sin", math.cos: "cos", math.sqrt: "sqrt", math.atan2: "atan2"}
 
+SOURCES = Path(__file__).parents[1]  #: all that machine code is made of
 STALE_SECONDS = 3600  #: age of a half-written file whose process is surely gone
 _LLVM = threading.RLock()  #: LLVM's engine takes one caller at a time
 
@@ -762,14 +763,14 @@ def _write(path: Path, content: bytes, replace: bool = True) -> None:
 
 @once
 def _state_of(folder: Path) -> bytes:
-    """A digest of the Python files of a folder."""
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).digest()
+    """A digest of the Python files of a folder and of those in it."""
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))).digest()
 
 
 def machine_code(name: str, entries: Entries) -> dict[str, int]:
     """Addresses of compiled functions, which live as long as the process.
 
-    Object files are kept under `name`, one for each processor. A file starts with a code of all of this folder's sources
+    Object files are kept under `name`, one for each processor. A file starts with a code of all of the engine's sources
     and of its own content under this user's key: another version of them, a damaged file and a stranger's are never run.
     """
     with _LLVM:
@@ -788,7 +789,7 @@ def _machine_code(name: str, entries: Entries) -> dict[str, int]:
         path = folder / f"{name}-{hashlib.sha256(processor.encode()).hexdigest()[:12]}.o"
 
         def signature(code: bytes) -> bytes:
-            return hmac.digest(key, _state_of(Path(__file__).parent) + code, "sha256")
+            return hmac.digest(key, _state_of(SOURCES) + code, "sha256")
 
         kept = _read(path)
         code = kept[32:]

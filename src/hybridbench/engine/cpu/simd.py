@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import FunctionType
 from typing import Any
 
-from hybridbench.engine.native import BIT, CONTRACT, DOUBLE, WORD, Intrinsic, Value, Writer
+from hybridbench.engine.cpu.native import BIT, CONTRACT, DOUBLE, WORD, Intrinsic, Value, Writer
 
 LANES = 16
 _WORDS = f"<{LANES} x i64>"

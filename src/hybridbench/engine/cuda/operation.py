@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hybridbench.engine import cuda, dlpack
+from hybridbench.engine.cuda import dlpack
+from hybridbench.engine.cuda.gpu import require, synchronize
+from hybridbench.engine.cuda.sessions import LOCK, Session, session
 from hybridbench.engine.program import Kind, Program
 from hybridbench.errors import ConfigurationError
 from hybridbench.stack import import_tensorflow
@@ -39,7 +41,7 @@ def state(program: Program, shared: tf.Tensor, sample: tf.Tensor, initial: tf.Te
 
 
 def _apply(program: Program, for_states: bool, shared: Any, sample: Any, initial: Any) -> tf.Tensor:
-    cuda.require()
+    require()
     shared, sample = tf.convert_to_tensor(shared), tf.convert_to_tensor(sample)
     real = shared.dtype
     complex_ = tf.complex64 if real == tf.float32 else tf.complex128
@@ -66,7 +68,7 @@ def _apply(program: Program, for_states: bool, shared: Any, sample: Any, initial
 
 def _call(function: Callable, inputs: Sequence[tf.Tensor], types: Sequence[tf.DType]) -> list[tf.Tensor]:
     def alone(*tensors: tf.Tensor) -> Any:
-        with cuda.LOCK:  # TensorFlow may call from several threads
+        with LOCK:  # TensorFlow may call from several threads
             return function(*tensors)
 
     if tf.executing_eagerly():
@@ -93,7 +95,7 @@ def _backward(program: Program, for_states: bool, precision: str) -> Callable[..
     def run(
         shared: tf.Tensor, sample: tf.Tensor, start: tf.Tensor, cotangent: tf.Tensor, ticket: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        one = cuda.session(program, sample.shape[0], precision, for_states)
+        one = session(program, sample.shape[0], precision, for_states)
         if one.number_of_run != int(ticket):
             one = _started(program, for_states, precision, shared, sample, start)
         if for_states:
@@ -112,10 +114,10 @@ def _backward(program: Program, for_states: bool, precision: str) -> Callable[..
 
 def _started(
     program: Program, for_states: bool, precision: str, shared: tf.Tensor, sample: tf.Tensor, start: tf.Tensor
-) -> cuda.Session:
+) -> Session:
     if sample.shape[0] == 0:
         raise ConfigurationError("The batch is empty, and the CUDA engine needs at least one sample.")
-    one = cuda.session(program, sample.shape[0], precision, for_states)
+    one = session(program, sample.shape[0], precision, for_states)
     if program.product is None:
         one.start_from(start.numpy())
     one.load(_to_device(shared), _to_device(sample))
@@ -131,8 +133,8 @@ def _to_device(tensor: tf.Tensor) -> Any:
     """A tensor as what `Session` takes: the GPU's own memory, or a NumPy array where the tensor is on the host."""
     if not _is_on_gpu(tensor) or not tensor.shape.num_elements():
         return tensor.numpy()
-    numba_cuda = cuda.require()
-    cuda.synchronize()  # TensorFlow's stream may still be writing
+    numba_cuda = require()
+    synchronize()  # TensorFlow's stream may still be writing
     return numba_cuda.as_cuda_array(dlpack.Borrowed(tf.experimental.dlpack.to_dlpack(tensor)), sync=False)
 
 
@@ -143,10 +145,10 @@ def _to_tensor(array: Any, shape: Sequence[int], like: tf.Tensor) -> tf.Tensor:
     part = array[: shape[0]]
     if not _is_on_gpu(like):
         return tf.constant(part.copy_to_host())
-    numba_cuda = cuda.require()
+    numba_cuda = require()
     fresh = numba_cuda.device_array(tuple(shape), array.dtype)  # the session writes its own again at the next call
     fresh.copy_to_device(part)
-    cuda.synchronize()
+    synchronize()
     address = fresh.__cuda_array_interface__["data"][0]
     place = (dlpack.CUDA, numba_cuda.get_current_device().id)
     return tf.experimental.dlpack.from_dlpack(dlpack.capsule(fresh, address, fresh.shape, array.dtype, place))

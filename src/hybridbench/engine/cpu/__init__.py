@@ -5,17 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from hybridbench.engine import kernels as K
 from hybridbench.engine.backends import check_memory
+from hybridbench.engine.cpu.kernels import layout as K
+from hybridbench.engine.cpu.kernels.call import run
+from hybridbench.engine.cpu.native import DOUBLE, FLOAT, WORD, machine_code
+from hybridbench.engine.cpu.simd import LANES
 from hybridbench.engine.encoding import encode
-from hybridbench.engine.native import DOUBLE, FLOAT, WORD, machine_code
 from hybridbench.engine.once import once
 from hybridbench.engine.program import Kind, Program
-from hybridbench.engine.simd import LANES
 from hybridbench.errors import ConfigurationError, MemoryEstimateError, check_name
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_double)
@@ -35,9 +36,9 @@ POOL = np.zeros(1, np.int64)
 
 @once
 def engine(precision: str) -> int:
-    """The address of `kernels.run` for a precision."""
+    """The address of `kernels.call.run` for a precision."""
     kinds = (WORD, FLOAT if precision == "complex64" else DOUBLE)
-    return machine_code(f"kernels-{precision}", {f"run_{precision}": (K.run, kinds)})[f"run_{precision}"]
+    return machine_code(f"kernels-{precision}", {f"run_{precision}": (run, kinds)})[f"run_{precision}"]
 
 
 def memory_bytes(program: Program, batch: int, precision: str, state: bool = False, threads: int | None = None) -> int:
@@ -76,18 +77,21 @@ def checked(
     return shared, sample, np.ascontiguousarray(initial, precision)
 
 
-def _call(
-    backward: bool,
-    program: Program,
-    shared: np.ndarray,
-    sample: np.ndarray,
-    precision: str,
-    initial: np.ndarray | None,
-    cotangent: np.ndarray | None,
-    state: bool,
-    threads: int | None,
-    kept: np.ndarray | None = None,
-) -> Any:
+class _Given(NamedTuple):
+    """What a caller hands over: see `expectations`."""
+
+    program: Program
+    shared: np.ndarray
+    sample: np.ndarray
+    precision: str
+    initial: np.ndarray | None
+    threads: int | None
+    kept: np.ndarray | None = None
+
+
+def _call(given: _Given, backward: bool, state: bool, cotangent: np.ndarray | None = None) -> Any:
+    """Values, or gradients where `backward`: of states where `state`, else of expectation values."""
+    program, shared, sample, precision, initial, threads, kept = given
     shared, sample, initial = checked(program, shared, sample, precision, initial)
     real, complex_ = REAL[precision], np.dtype(precision)
     batch, size, threads = len(sample), 2**program.n_qubits, threads or n_threads()
@@ -168,7 +172,7 @@ def expectations(
         ConfigurationError: shapes that do not fit the program.
         MemoryEstimateError: the states do not fit into the free memory.
     """
-    return _call(False, program, shared, sample, precision, initial, None, False, threads, kept)
+    return _call(_Given(program, shared, sample, precision, initial, threads, kept), backward=False, state=False)
 
 
 def state(
@@ -183,7 +187,7 @@ def state(
 
     Arguments and errors as in `expectations`.
     """
-    amplitudes = _call(False, program, shared, sample, precision, initial, None, True, threads)
+    amplitudes = _call(_Given(program, shared, sample, precision, initial, threads), backward=False, state=True)
     return with_phase(program, shared, sample, amplitudes)
 
 
@@ -206,7 +210,7 @@ def expectations_vjp(
         With respect to shared (n_shared,), sample (batch, n_sample), and the initial states (batch, 2**n_qubits) with real
         part d/d(real part) and imaginary part d/d(imaginary part), or None.
     """
-    return _call(True, program, shared, sample, precision, initial, cotangent, False, threads, kept)
+    return _call(_Given(program, shared, sample, precision, initial, threads, kept), True, False, cotangent)
 
 
 def state_vjp(
@@ -219,12 +223,13 @@ def state_vjp(
     threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Gradients of sum(real(conj(cotangent) * state)); cotangent (batch, 2**n_qubits) complex, the rest as above."""
+    given = _Given(program, shared, sample, precision, initial, threads)
 
     def pull(cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        return _call(True, program, shared, sample, precision, initial, cotangent, True, threads)
+        return _call(given, True, True, cotangent)
 
     def amplitudes() -> np.ndarray:
-        return _call(False, program, shared, sample, precision, initial, None, True, threads)
+        return _call(given, False, True)
 
     return with_phase_gradient(program, shared, sample, cotangent, pull, amplitudes)
 

@@ -1,0 +1,1 @@
+"""Results of the device as tensors of each framework, with gradients."""
