@@ -4,6 +4,7 @@ import pytest
 
 from hybridbench.analysis import costs
 from hybridbench.analysis.tables import Records
+from hybridbench.design.routes import route_of
 from hybridbench.errors import DataError
 from hybridbench.report import atlas, gallery
 
@@ -38,7 +39,7 @@ def test_grey_is_where_nothing_is_near():
 def test_the_winner_of_the_map_is_the_faster_route():
     slow, fast = np.full((11, 19), 2.0), np.full((11, 19), 1.0)
     slow[0, 0], fast[0, 0], fast[1, 0], slow[2, 0], fast[2, 0] = np.nan, np.nan, np.nan, 0.5, 1.0
-    found = atlas._fastest({"a, complex128": slow, "b, complex64": fast})
+    found = atlas._fastest({"a, complex128": slow, "b, complex64": fast}, {"a, complex128": "a", "b, complex64": "b"})
     assert (0, 0) not in found
     assert (found[1, 0], found[2, 0], found[5, 5]) == ("a", "a", "b")
 
@@ -54,8 +55,7 @@ def test_marks_are_the_measured_ratios():
     found = costs.speedups(TABLE)
     arm = "hybridbench.KerasLayer, complex64"
     own = found[(found["arm"] == arm) & (found["n_layers"] == 2) & (found["batch_size"] == 32)].sort_values("n_qubits")
-    label = "hybridbench.KerasLayer, complex64"
-    (drawn,) = [each for each in fig.axes[0].containers if each.get_label() == label]
+    (drawn,) = [each for each in fig.axes[0].containers if each.get_label() == route_of(arm).label]
     np.testing.assert_allclose(drawn.lines[0].get_ydata(orig=False), own["value"])
 
 
