@@ -9,6 +9,7 @@ import pytest
 from hybridbench import paths, tasks
 from hybridbench.circuits import ansatze, spec
 from hybridbench.circuits.properties import gradient_liveness
+from hybridbench.design import routes
 from hybridbench.measurement import checksums, records
 from hybridbench.report import style
 from hybridbench.training import loop, optimizers, steps, study
@@ -34,6 +35,19 @@ def test_a_circuit(monkeypatch):
     assert made.weight_shape == (2, 4, 2)
     assert gradient_liveness(made, n_points=3, seed=0).n_live > 0
     assert made.separable_twin().n_parameters == made.n_parameters
+
+
+def test_a_route(monkeypatch):
+    names = dict(vars(routes))
+    exec(code("A route"), names)
+    (made,) = set(names["ROUTES"]) - set(routes.ROUTES)
+    (arm,) = made.arms
+    monkeypatch.setitem(routes._BY_ARM, arm, made)
+    (call,) = re.findall(r"`steps\.(methods_cell\(.*\))`", section("A route"))
+    cell = eval(call, vars(steps).copy())
+    assert cell.arms[0].arguments["backend"] == "lightning.kokkos"
+    assert not cell.arms[0].gpu
+    assert all((made.style.colour, made.style.marker, made.style.dash) != tuple(old.style[1:]) for old in routes.ROUTES)
 
 
 def test_an_optimizer(monkeypatch):
