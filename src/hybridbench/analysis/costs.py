@@ -459,18 +459,6 @@ def fitted(table: pd.DataFrame, resamples: int = RESAMPLES) -> CostModel:
     return _FITTED[key]
 
 
-def cells_by_machine(table: pd.DataFrame) -> pd.Series:
-    """How many cells (threads and AXES) every machine has, however often each was measured."""
-    return table.drop_duplicates(["machine", "threads", *AXES]).groupby("machine").size()
-
-
-def one_machine(table: pd.DataFrame) -> pd.DataFrame:
-    """The atlas of one machine: without a GPU where there is one, with most cells where there are several."""
-    without = table[~table["machine"].isin(table.loc[table["gpus"] != "", "machine"])]
-    chosen = cells_by_machine(without if len(without) else table).idxmax()
-    return table[table["machine"] == chosen]
-
-
 def models(table: pd.DataFrame, resamples: int = RESAMPLES) -> dict[tuple[str, str, str, int], CostModel]:
     """The models of all (machine, route, precision, threads) that have enough cells, in order."""
     found = {}

@@ -200,8 +200,7 @@ def _rungs(records: Records) -> Numbers:
 
 def _bench(records: Records) -> Numbers:
     """The benchmark of the engine: `bench_step_<arm>_<size>`, `bench_<arm>_over_<against>_<size>`, memory, first calls."""
-    table = records["bench"]
-    table = table[table["machine"] == table["machine"].iloc[0]]
+    table = tables.one_machine(records["bench"])
     cited = tables.cite(table)
     found: Numbers = {}
     for row in bench_findings(table).itertuples():
@@ -230,7 +229,7 @@ ATLAS_QUBITS, ATLAS_BATCHES = range(2, 21), [2**power for power in range(11)]
 
 def _atlas(records: Records) -> Numbers:
     """The break-even atlas: `atlas_speedup_<arm>_<n>_<L>_<B>` over KerasLayer as shipped, break-evens, sizes."""
-    table = costs.one_machine(records["atlas"])
+    table = tables.one_machine(records["atlas"])
     keys = ["threads", *costs.AXES]
     cells = table.drop_duplicates(keys)
     arms = table.assign(timed=table["seconds"].notna()).groupby([*keys, "arm"])["timed"].all()
@@ -285,7 +284,7 @@ def _atlas(records: Records) -> Numbers:
 
 def _costs(records: Records) -> Numbers:
     """The cost model: its coefficients, how it does on held-out cells, on the public data, and by datasheets."""
-    table = costs.one_machine(records["atlas"])
+    table = tables.one_machine(records["atlas"])
     models = costs.models(table)
     if not models:
         raise NotMeasured("no cost model")
@@ -862,7 +861,7 @@ def _frontier_memory(records: Records) -> Numbers:
 
 def _frontier_time(records: Records) -> Numbers:
     """Factor of the step time per qubit above the crossover, and the crossover, of every route of the atlas on all cores."""
-    table = costs.one_machine(records["atlas"])
+    table = tables.one_machine(records["atlas"])
     table = table[(table["part"] == "step") & table["seconds"].notna()]
     table = table[table["threads"] == table["threads"].max()]
     found: Numbers = {}
@@ -906,7 +905,7 @@ def frontier_hours(machines: Sequence[frontier.Machine], batch_size: int = 32) -
 
 
 def _frontier_hours(records: Records) -> Numbers:
-    return frontier_hours(frontier.measured_and_predicted(costs.one_machine(records["atlas"])))
+    return frontier_hours(frontier.measured_and_predicted(tables.one_machine(records["atlas"])))
 
 
 # ----------------------------------------------------------------------------------------------------------------- facts

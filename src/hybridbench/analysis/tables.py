@@ -32,6 +32,8 @@ SWEEP_KEYS = [
     "max_samples",
     "precision",
 ]
+#: What tells one workload from another, as far as a study has it.
+WORKLOAD = ("cell", "threads", "n_qubits", "n_layers", "batch_size", "task", "problem", "circuit", "method")
 #: What is said of a number that rests on records of another machine than the one that shipped them.
 ELSEWHERE = "taken elsewhere"
 #: What tells the rows of all studies apart, in the order that tables are sorted by.
@@ -236,12 +238,26 @@ def distance_to_study(rows: pd.DataFrame) -> tuple:
     return away, -rows["sample"].nunique(), -first["threads"]
 
 
+def machines(table: pd.DataFrame) -> list[str]:
+    """The machines of a table in the order in which numbers and figures ask for them.
+
+    One without a GPU comes first, then the one that measured most workloads, however often, then the name decides.
+    """
+    has_gpu = table.assign(has_gpu=table["gpus"].fillna("") != "").groupby("machine", sort=True)["has_gpu"].any()
+    workload = [name for name in WORKLOAD if name in table]
+    measured = table.drop_duplicates(["machine", *workload]).groupby("machine", sort=True).size()
+    return sorted(has_gpu.index, key=lambda machine: (has_gpu[machine], -measured[machine]))
+
+
+def one_machine(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first of `machines`: results of two machines share neither a number nor a curve."""
+    return table[table["machine"] == machines(table)[0]]
+
+
 def nearest_runs(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """For every machine its run nearest to the study's workload; machines without a proven GPU first."""
-    by_machine: dict[tuple[bool, str], list[pd.DataFrame]] = {}
-    for rows in runs(table):
-        by_machine.setdefault((bool(is_gpu(rows).any()), rows["machine"].iloc[0]), []).append(rows)
-    return [min(found, key=distance_to_study) for _, found in sorted(by_machine.items(), key=lambda item: item[0])]
+    """For every machine its run nearest to the study's workload, in the order of `machines`."""
+    by_machine = {name: runs(table[table["machine"] == name]) for name in machines(table)}
+    return [min(found, key=distance_to_study) for found in by_machine.values()]
 
 
 def pair(run: pd.DataFrame, arm_a: str, arm_b: str, part: str = "step") -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatt
 
 from hybridbench.analysis import costs
 from hybridbench.analysis.costs import AXES, SHIPPED, CostModel
-from hybridbench.analysis.tables import Number
+from hybridbench.analysis.tables import Number, one_machine
 from hybridbench.design.routes import Route, route_of
 from hybridbench.report.panels import bars, legend_below, need
 from hybridbench.report.style import BLACK, GREY, in_order, style_of, use_style
@@ -30,11 +30,10 @@ EXTENT = (QUBITS[0] - 0.5, QUBITS[-1] + 0.5, -0.5, len(BATCHES) - 0.5)
 NOT_NEAR = "#E4E4E4"
 
 
-def _one_machine(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the machine with most cells, at its largest number of threads."""
+def _all_threads(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one machine at its largest number of threads."""
     rows = need(table, "the atlas", f"notebook 04_gpu_runs, or {WHERE}")
-    counts = costs.cells_by_machine(rows)
-    rows = rows[rows["machine"] == counts.idxmax()]
+    rows = one_machine(rows)
     return rows[rows["threads"] == rows["threads"].max()]
 
 
@@ -69,7 +68,7 @@ def _map_axes(axes: Axes, rows: pd.DataFrame) -> None:
 
 def surface(table: pd.DataFrame) -> Figure:
     """Over qubits and batch: the faster of PennyLane's own devices, the fastest route, and its factor over as shipped."""
-    rows = _one_machine(table)
+    rows = _all_threads(table)
     layers = CENTRE[1]
     with use_style():
         models = _models(rows)
@@ -138,7 +137,7 @@ def _winners(axes: Axes, maps: dict[str, np.ndarray], route: dict[str, str]) -> 
 
 def lines(table: pd.DataFrame) -> Figure:
     """Times faster than KerasLayer as shipped along the lines through the centre: measured with intervals, and the model."""
-    rows = _one_machine(table)
+    rows = _all_threads(table)
     n_qubits, n_layers, batch = CENTRE
     about = (
         ("n_qubits", f"qubits (batch {batch}, {n_layers} layers)", range(2, 21)),
@@ -199,8 +198,7 @@ def _model_line(
 def validation(table: pd.DataFrame) -> Figure:
     """Predicted against measured step times of the cells that the cost model has not seen."""
     rows = need(table, "the atlas", f"notebook 04_gpu_runs, or {WHERE}")
-    counts = costs.cells_by_machine(rows)
-    found = costs.validate(costs.models(rows[rows["machine"] == counts.idxmax()]))
+    found = costs.validate(costs.models(one_machine(rows)))
     need(found, "held-out cells of the atlas", WHERE)
     with use_style():
         fig = Figure(figsize=(6.4, 5.6))
@@ -232,8 +230,7 @@ def validation(table: pd.DataFrame) -> Figure:
 
 def validation_say(table: pd.DataFrame) -> str:
     """The share of held-out cells that the cost model predicts to within its goal."""
-    counts = costs.cells_by_machine(table)
-    found = costs.validate(costs.models(table[table["machine"] == counts.idxmax()]))
+    found = costs.validate(costs.models(one_machine(table)))
     share = Number.of(costs.share_within(found)).text
     inside = Number.of(costs.share_within(found, "inside")).text
     return (
@@ -244,7 +241,7 @@ def validation_say(table: pd.DataFrame) -> str:
 
 def lines_say(table: pd.DataFrame) -> str:
     """By how much the fastest route beats the shipped one at the centre."""
-    rows = _one_machine(table)
+    rows = _all_threads(table)
     here = rows[(rows[list(AXES)] == CENTRE).all(axis=1)]
     found = costs.speedups(here).sort_values("value")
     if found.empty:
@@ -260,7 +257,7 @@ def lines_say(table: pd.DataFrame) -> str:
 
 def surface_say(table: pd.DataFrame) -> str:
     """Which route is the fastest at most of the points near which there are measurements."""
-    models = _models(_one_machine(table))
+    models = _models(_all_threads(table))
     maps = {name: _seconds(model, CENTRE[1]) for name, model in models.items()}
     fastest = list(_fastest(maps, {name: model.route for name, model in models.items()}).values())
     counts = {route: fastest.count(route) for route in dict.fromkeys(fastest)}

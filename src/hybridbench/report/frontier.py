@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from hybridbench.analysis import costs, frontier
+from hybridbench.analysis import frontier
 from hybridbench.analysis.statistics import Interval
-from hybridbench.analysis.tables import NotMeasured, Number
+from hybridbench.analysis.tables import NotMeasured, Number, one_machine
 from hybridbench.design.constants import COSTS, DEPTHS
 from hybridbench.errors import DataError
 from hybridbench.report.panels import legend_below, need
@@ -442,9 +442,9 @@ def map_say(table: pd.DataFrame, machines: Sequence[frontier.Machine], n_layers:
 
 def hour_map(table: pd.DataFrame, atlas: pd.DataFrame) -> Figure:
     """`frontier_map` with the machine of the atlas's records, and GPUs by their datasheets."""
-    return frontier_map(table, frontier.measured_and_predicted(costs.one_machine(atlas)))
+    return frontier_map(table, frontier.measured_and_predicted(one_machine(atlas)))
 
 
 def hour_say(table: pd.DataFrame, atlas: pd.DataFrame) -> str:
     """`map_say` for the same machines."""
-    return map_say(table, frontier.measured_and_predicted(costs.one_machine(atlas)))
+    return map_say(table, frontier.measured_and_predicted(one_machine(atlas)))

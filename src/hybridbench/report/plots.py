@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatt
 from hybridbench.analysis.bench import BASELINES, findings
 from hybridbench.analysis.claims import Verdict
 from hybridbench.analysis.statistics import Interval, median_interval, median_ratio
-from hybridbench.analysis.tables import update_arms
+from hybridbench.analysis.tables import nearest_runs, one_machine, update_arms
 from hybridbench.report.panels import bars, legend_below, need, panels
 from hybridbench.report.style import BLACK, GREY, VERMILLION, family, in_order, style_of, use_style
 
@@ -34,7 +34,9 @@ def _cell(
     timing: pd.DataFrame, cell: str, where: str = "notebook 03_cpu_baseline ('hybridbench run --only 03_cpu_baseline')"
 ) -> pd.DataFrame:
     rows = need(timing[timing["cell"] == cell], f"timing cell {cell!r}", where)
-    return _most_common(rows, ["machine", "threads", "n_layers"])
+    # The numbers beside a figure are those of the same machine.
+    rows = rows[rows["machine"] == nearest_runs(rows)[0]["machine"].iloc[0]]
+    return _most_common(rows, ["threads", "n_layers"])
 
 
 def _most_common(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -43,11 +45,6 @@ def _most_common(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     chosen = counts.index[counts.argmax()]
     chosen = chosen if isinstance(chosen, tuple) else (chosen,)
     return table[(table[columns] == pd.Series(dict(zip(columns, chosen, strict=True)))).all(axis=1)]
-
-
-def one_machine(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the machine with the most of them: results of two machines never share a curve."""
-    return _most_common(table, ["machine"])
 
 
 def _steps(timing: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hybridbench.analysis import costs, public
 from hybridbench.analysis.costs import COMPILED, NOT_NEAR, SHIPPED, Interval
-from hybridbench.analysis.tables import NotMeasured, Number, Records
+from hybridbench.analysis.tables import NotMeasured, Number, Records, machines
 from hybridbench.design.routes import atlas_route
 from hybridbench.errors import ConfigurationError, DataError, MemoryEstimateError, check_name
 from hybridbench.measurement.machine import this_machine
@@ -123,11 +123,11 @@ def _count(number: int, what: str, plural: str = "s") -> str:
 
 
 def _of_machine(table: pd.DataFrame, machine: str) -> pd.DataFrame:
-    counts = costs.cells_by_machine(table)
+    known = machines(table)
     if machine:
-        return table[table["machine"] == check_name("machine", machine, counts.index)]
+        return table[table["machine"] == check_name("machine", machine, known)]
     here = this_machine().id
-    return table[table["machine"] == (here if here in counts.index else counts.idxmax())]
+    return table[table["machine"] == (here if here in known else known[0])]
 
 
 def _offers(table: pd.DataFrame, size: tuple[int, int, int]) -> list[Offer]:
