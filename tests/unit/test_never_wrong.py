@@ -426,6 +426,23 @@ def test_no_slope_is_compared_at_numbers_that_are_not_finite(monkeypatch):
 # --- shapes ----------------------------------------------------------------------------------------------------------------
 
 
+def test_a_transform_that_needs_the_size_of_the_batch_falls_back_in_a_graph():
+    @qml.transforms.split_non_commuting
+    @qml.qnode(qml.device("default.qubit", wires=2))
+    def circuit(inputs, w):
+        qml.RX(inputs[..., 0], 0)
+        qml.RX(w, 1)
+        qml.CNOT([0, 1])
+        return qml.expval(0.4 * qml.Z(0) @ qml.Y(1) - 0.3 * qml.Y(0) @ qml.Z(1))
+
+    x = tf.constant(np.random.default_rng(0).normal(size=(4, 1)), tf.float32)
+    layer = KerasLayer(circuit, {"w": ()}, None)
+    layer.qnode_weights["w"].assign(0.4)
+    with pytest.warns(UserWarning, match="not compiled"):
+        found = tf.function(layer.call, input_signature=[tf.TensorSpec((None, 1), tf.float32)])(x)
+    np.testing.assert_allclose(found, circuit(x, 0.4), atol=1e-6)
+
+
 @pytest.mark.parametrize("graph", [False, True])
 @pytest.mark.parametrize("values", ["one", "list of one", "two"])
 @pytest.mark.parametrize("rows", [1, 3])

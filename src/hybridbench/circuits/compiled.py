@@ -37,6 +37,17 @@ NORM_TOLERANCE = 1e-5 + 1e-10  #: of PennyLane's test whether a state has norm 1
 NOT_OF_NORM_ONE = "The state must be a vector of norm 1.0. Use 'normalize=True' to automatically normalize. Norms:"
 
 
+def _finished(trace: Trace, results: tuple[Any, ...]) -> Any:
+    """What the QNode's transforms make of the results of its tapes."""
+    try:
+        return trace.finish(results)[0]
+    except (TypeError, ValueError) as error:  # some need shapes that a graph of a batch of any size does not know
+        raise UnsupportedCircuit(
+            f"what a transform makes of its results cannot be traced: {error} "
+            "Give the model a batch of known size (batch_size of the Input layer)"
+        ) from error
+
+
 class CompiledCircuit:
     """A QNode compiled for inputs of one type and number of features.
 
@@ -170,7 +181,7 @@ class CompiledCircuit:
         if trace.finish is None and trace.compiled[0].program.outputs:
             return self._rows(engine.expectations(parts[0][0], *parts[0][1]), x)
         results = tuple(self._results(trace, i, parts[i], x, engine) for i in range(len(trace.tapes)))
-        result = results[0] if trace.finish is None else trace.finish(results)[0]
+        result = results[0] if trace.finish is None else _finished(trace, results)
         if not self._many:
             return self._typed(result)
         several = [self._typed(part) for part in (result if isinstance(result, list | tuple) else [result])]
