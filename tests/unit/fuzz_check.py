@@ -283,9 +283,8 @@ def check_device(circuit, x, w, roads):
             try:
                 compare_gradients(f"{road} gradient", circuit, found[1], known[1], tolerance)
             except Different:  # PyTorch's of a broadcast MultiRZ is 0 in PennyLane
-                if not any(
-                    agrees(other, circuit, x, w, found[1], tolerance) for other in interfaces() if other != interface
-                ):
+                others = (agrees(other, circuit, x, w, found[1], tolerance) for other in interfaces() if other != interface)
+                if not any(others) and not is_slope(circuit, x, w, found[1]):
                     raise
                 SEEN[f"PennyLane's {interface} gives another gradient than PennyLane's other interfaces"] += 1
 
@@ -299,6 +298,24 @@ def agrees(interface, circuit, x, w, gradients, tolerance):
     except Different:
         return False
     return error is None
+
+
+def is_slope(circuit, x, w, gradients):
+    """Whether gradients are the slope of PennyLane's own values: its backpropagation may be less exact than these."""
+    rng = np.random.default_rng(0)
+    along = rng.normal(size=x.shape) * [column.scale for column in circuit.columns], rng.normal(size=w.shape)
+
+    def loss(step):
+        moved = (v + step * d for v, d in zip((x, w), along, strict=True))
+        return total(device_outcome("default.qubit", "autograd", circuit, *moved)[0][0], summed)
+
+    def summed(value, weights):
+        return float(np.sum((np.real(value) + np.imag(value)) * weights))
+
+    step = 1e-3
+    slope = (8 * (loss(step) - loss(-step)) - (loss(2 * step) - loss(-2 * step))) / (12 * step)
+    mine = sum(float(np.sum(np.real(g) * d)) for g, d in zip(gradients, along, strict=True))
+    return abs(mine - slope) < 1e-9 * max(1.0, abs(slope)) * 20
 
 
 def interfaces():
