@@ -183,7 +183,7 @@ def test_devices_and_names_that_are_not_there_are_errors():
     ):
         with pytest.raises(BackendError, match="sees no device GPU:0"):
             make()
-    with pytest.raises(ConfigurationError, match="Unknown layer"):
+    with pytest.raises(ConfigurationError, match="Unknown route"):
         steps.layer_step(2, 1, 4, "fast")
     with pytest.raises(ConfigurationError, match="Unknown engine"):
         engine_arms.engine_step(2, 1, 2, "gpu")

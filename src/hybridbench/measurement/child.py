@@ -168,9 +168,10 @@ def serving(function: str) -> list[str]:
 
 
 def _serve(function: str) -> None:
-    # What libraries print, also where they are imported, goes to standard error.
+    # What libraries print, also where they are imported, goes to standard error at once, so that an error is the last line.
     channel = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
+    sys.stdout = sys.stderr
     module, _, name = function.partition(":")
     answer = getattr(importlib.import_module(module), name)
     for line in sys.stdin:
